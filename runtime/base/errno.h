@@ -1,5 +1,6 @@
-// Errors as values. Below preload/cli nothing throws and nobody reads the global errno: a system call's
-// failure travels as an Errno, and entry points that the application calls keep its errno untouched.
+// Errors as values. Below preload/cli nothing throws and nobody reads the global errno: a system
+// call's failure travels as an Errno, and entry points that the application calls keep its errno
+// untouched.
 #pragma once
 
 #include <cerrno>

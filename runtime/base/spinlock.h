@@ -1,5 +1,5 @@
-// A lock for sections of a few hundred nanoseconds that never touch managed memory. Spins briefly, then
-// yields: the holder may be an idle-class handler on the same CPU.
+// A lock for sections of a few hundred nanoseconds that never touch managed memory. Spins briefly,
+// then yields: the holder may be an idle-class handler on the same CPU.
 #pragma once
 
 #include <atomic>

@@ -43,13 +43,21 @@ struct Nanos {
   friend constexpr Nanos operator+(Nanos a, Nanos b) { return {a.v + b.v}; }
   friend constexpr Nanos operator-(Nanos a, Nanos b) { return {a.v - b.v}; }
 };
-constexpr Nanos micros(std::int64_t n) { return {n * 1000}; }
-constexpr Nanos millis(std::int64_t n) { return {n * 1000 * 1000}; }
-constexpr Nanos seconds(std::int64_t n) { return {n * 1000 * 1000 * 1000}; }
+constexpr Nanos micros(std::int64_t n) {
+  return {n * 1000};
+}
+constexpr Nanos millis(std::int64_t n) {
+  return {n * 1000 * 1000};
+}
+constexpr Nanos seconds(std::int64_t n) {
+  return {n * 1000 * 1000 * 1000};
+}
 
 constexpr std::size_t round_up(std::size_t n, std::size_t align) {
   return (n + align - 1) & ~(align - 1);
 }
-constexpr std::size_t round_down(std::size_t n, std::size_t align) { return n & ~(align - 1); }
+constexpr std::size_t round_down(std::size_t n, std::size_t align) {
+  return n & ~(align - 1);
+}
 
 }  // namespace heaptier

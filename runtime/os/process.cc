@@ -1,0 +1,152 @@
+#include "runtime/os/process.h"
+
+#include <fcntl.h>
+#include <sched.h>
+#include <sys/auxv.h>
+#include <sys/resource.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <cstdio>
+#include <cstdlib>
+#include <cstring>
+
+namespace heaptier::os {
+namespace {
+
+// A decimal number at the start of the text; "max" and nonsense are 0.
+std::size_t number(const char* text) {
+  std::size_t n = 0;
+  for (; *text >= '0' && *text <= '9'; ++text) {
+    if (n > SIZE_MAX / 16) return 0;
+    n = n * 10 + static_cast<std::size_t>(*text - '0');
+  }
+  return n;
+}
+
+// The tightest limit from `group` up to the root of a cgroup hierarchy mounted at `mount`.
+std::size_t tightest(const char* mount, char* group, const char* file) {
+  std::size_t limit = 0;
+  for (;;) {
+    char path[512];
+    char text[64];
+    std::snprintf(path, sizeof path, "%s%s/%s", mount, group, file);
+    if (read_file(path, text, sizeof text) > 0) {
+      const std::size_t n = number(text);
+      // v1 writes "no limit" as a number near 2^63.
+      if (n != 0 && n < (std::size_t{1} << 60) && (limit == 0 || n < limit)) limit = n;
+    }
+    char* slash = std::strrchr(group, '/');
+    if (slash == nullptr || group[0] == '\0') return limit;
+    *slash = '\0';
+  }
+}
+
+}  // namespace
+
+std::size_t physical_bytes() {
+  return static_cast<std::size_t>(sysconf(_SC_PHYS_PAGES)) *
+         static_cast<std::size_t>(sysconf(_SC_PAGESIZE));
+}
+
+std::size_t address_limit() {
+  rlimit limit{};
+  if (getrlimit(RLIMIT_AS, &limit) != 0 || limit.rlim_cur == RLIM_INFINITY) return 0;
+  return static_cast<std::size_t>(limit.rlim_cur);
+}
+
+std::size_t cgroup_limit() {
+  char text[4096];
+  if (read_file("/proc/self/cgroup", text, sizeof text) <= 0) return 0;
+  std::size_t best = 0;
+  for (char* line = text; line != nullptr && *line != '\0';) {
+    char* end = std::strchr(line, '\n');
+    if (end != nullptr) *end = '\0';
+    const char* mount = nullptr;
+    const char* file = nullptr;
+    if (std::strncmp(line, "0::", 3) == 0) {
+      mount = "/sys/fs/cgroup";
+      file = "memory.max";
+    } else if (std::strstr(line, ":memory:") != nullptr) {
+      mount = "/sys/fs/cgroup/memory";
+      file = "memory.limit_in_bytes";
+    }
+    if (mount != nullptr) {
+      char group[256];
+      const char* second = std::strchr(std::strchr(line, ':') + 1, ':');
+      std::snprintf(group, sizeof group, "%s", second == nullptr ? "" : second + 1);
+      if (std::strcmp(group, "/") == 0) group[0] = '\0';
+      const std::size_t n = tightest(mount, group, file);
+      if (n != 0 && (best == 0 || n < best)) best = n;
+    }
+    line = end == nullptr ? nullptr : end + 1;
+  }
+  return best;
+}
+
+std::size_t available_bytes() {
+  char text[1024];
+  if (read_file("/proc/meminfo", text, sizeof text) <= 0) return 0;
+  const char* line = std::strstr(text, "MemAvailable:");
+  if (line == nullptr) return 0;
+  line += std::strlen("MemAvailable:");
+  while (*line == ' ') ++line;
+  return number(line) * 1024;
+}
+
+unsigned cpu_count() {
+  cpu_set_t set;
+  if (sched_getaffinity(0, sizeof set, &set) == 0) return static_cast<unsigned>(CPU_COUNT(&set));
+  const long n = sysconf(_SC_NPROCESSORS_ONLN);
+  return n > 0 ? static_cast<unsigned>(n) : 1;
+}
+
+int process_id() {
+  return getpid();
+}
+
+std::uint64_t startup_random() {
+  std::uint64_t bits = 0;
+  // NOLINTNEXTLINE(performance-no-int-to-ptr)
+  const auto* source = reinterpret_cast<const void*>(getauxval(AT_RANDOM));
+  if (source != nullptr) std::memcpy(&bits, source, sizeof bits);
+  return bits;
+}
+
+void write_all(int fd, const char* text, std::size_t bytes) {
+  while (bytes > 0) {
+    const ssize_t n = write(fd, text, bytes);
+    if (n < 0 && errno == EINTR) continue;
+    if (n <= 0) return;
+    text += n;
+    bytes -= static_cast<std::size_t>(n);
+  }
+}
+
+void write_text(const char* text) {
+  write_all(2, text, std::strlen(text));
+}
+
+bool write_file(const char* path, const char* text, std::size_t bytes) {
+  const int fd = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
+  if (fd < 0) return false;
+  write_all(fd, text, bytes);
+  return close(fd) == 0;
+}
+
+long read_file(const char* path, char* out, std::size_t room) {
+  const int fd = open(path, O_RDONLY | O_CLOEXEC);
+  if (fd < 0) return -1;
+  std::size_t length = 0;
+  while (length < room - 1) {
+    const ssize_t n = read(fd, out + length, room - 1 - length);
+    if (n < 0 && errno == EINTR) continue;
+    if (n <= 0) break;
+    length += static_cast<std::size_t>(n);
+  }
+  close(fd);
+  out[length] = '\0';
+  return static_cast<long>(length);
+}
+
+}  // namespace heaptier::os

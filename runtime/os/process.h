@@ -1,0 +1,30 @@
+// What the process and the machine look like from inside: limits, sizes, output.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+namespace heaptier::os {
+
+std::size_t physical_bytes();
+// RLIMIT_AS in force, 0: none.
+std::size_t address_limit();
+// The memory limit of the process' cgroup (v2 memory.max or v1 memory.limit_in_bytes, the tightest
+// of its ancestors that can be seen), 0: none.
+std::size_t cgroup_limit();
+// Memory free for the taking on the machine (MemAvailable), 0: unknown.
+std::size_t available_bytes();
+unsigned cpu_count();
+int process_id();
+// 64 random bits from the kernel's gift to the process (AT_RANDOM); for address choice only.
+std::uint64_t startup_random();
+
+// Writes all of it to a descriptor, whatever errno becomes; for one-line messages.
+void write_all(int fd, const char* text, std::size_t bytes);
+void write_text(const char* text);  // to standard error
+// Writes `bytes` to a file of its own (created 0600, truncated). False: failed.
+bool write_file(const char* path, const char* text, std::size_t bytes);
+// Reads at most `room - 1` bytes of a small file and closes the text with NUL. Length, or -1.
+long read_file(const char* path, char* out, std::size_t room);
+
+}  // namespace heaptier::os

@@ -1,0 +1,29 @@
+// Threads of heaptier's own, and what they need of the scheduler.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+#include "runtime/base/errno.h"
+#include "runtime/base/units.h"
+
+namespace heaptier::os {
+
+// Starts a detached thread with every signal blocked, running entry(arg) on the given stack.
+Errno start_thread(const char* name, void* stack, std::size_t stack_bytes, void* (*entry)(void*),
+                   void* arg);
+
+// Gives the calling thread (and the threads it starts) a descriptor table of its own, empty: what
+// heaptier opens afterwards the application neither sees nor closes, and nothing of the
+// application's is kept open.
+Errno leave_descriptor_table();
+
+std::uint32_t thread_id();
+void sleep_for(Nanos length);
+// CPU time used by the calling thread.
+Nanos thread_cpu_time();
+// Lowers the calling thread below ordinary ones (nice 5): background work yields to the
+// application.
+void run_in_background();
+
+}  // namespace heaptier::os
