@@ -20,7 +20,7 @@ struct Dirent64 {
   std::int64_t off;
   std::uint16_t reclen;
   std::uint8_t type;
-  char name[];
+  char name[1];  // of any length
 };
 
 }  // namespace
