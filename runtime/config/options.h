@@ -1,0 +1,152 @@
+// The options: typed values, one parser for the environment and the command line, one wording for
+// what is wrong. Usable before main in a preloaded library: no allocation, no locale, no stdio,
+// nothing to construct.
+//
+// Thread rule: free functions on the caller's objects; no shared state.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <span>
+#include <string_view>
+
+#include "runtime/config/diagnostics.h"
+
+namespace heaptier {
+
+enum class OptionId : std::uint8_t {
+#define HEAPTIER_OPTION(NAME, Id, ...) k##Id,
+#include "runtime/config/options.def"
+  kCount
+};
+inline constexpr std::size_t kOptionCount = static_cast<std::size_t>(OptionId::kCount);
+
+// One row of options.def.
+struct OptionInfo {
+  OptionId id;
+  const char* name;      // "FAST"
+  const char* env;       // "HEAPTIER_FAST"
+  const char* flag;      // "fast"
+  const char* bare;      // value of a flag standing alone, or nullptr
+  const char* fallback;  // the default, as the user would write it
+  const char* accepted;
+  const char* help;
+};
+std::span<const OptionInfo, kOptionCount> option_table();
+const OptionInfo& option_info(OptionId id);
+
+// What home and park together may hold.
+struct FastBudget {
+  enum class Kind : std::uint8_t { kAuto, kBytes, kPercent };
+  Kind kind = Kind::kAuto;
+  std::uint64_t bytes = 0;    // kBytes
+  std::uint32_t percent = 0;  // kPercent: 1..100, of the heap carved
+  friend bool operator==(const FastBudget&, const FastBudget&) = default;
+};
+
+enum class TierKind : std::uint8_t { kDram, kZpool };
+struct TierSpec {
+  TierKind kind = TierKind::kDram;
+  std::uint64_t capacity_bytes = 0;  // 0: the tier's default (zpool: half of physical memory)
+  friend bool operator==(const TierSpec&, const TierSpec&) = default;
+};
+inline constexpr std::size_t kMaxTiers = 8;
+// The demotion chain, fastest first; always starts with dram.
+struct TierChain {
+  TierSpec tiers[kMaxTiers] = {{TierKind::kDram, 0}, {TierKind::kZpool, 0}};
+  std::uint32_t count = 2;
+  // nullptr when the chain has no such tier.
+  const TierSpec* find(TierKind kind) const {
+    for (std::uint32_t i = 0; i < count; ++i) {
+      if (tiers[i].kind == kind) return &tiers[i];
+    }
+    return nullptr;
+  }
+  friend bool operator==(const TierChain&, const TierChain&) = default;
+};
+
+enum class HeapKind : std::uint8_t { kJemalloc, kMimalloc, kNone };
+enum class PolicyKind : std::uint8_t { kHotset, kNone };
+enum class HugeMode : std::uint8_t { kAuto, kAlways, kNever };
+enum class FaultMode : std::uint8_t { kHandler, kInline };
+
+struct CodecSpec {
+  enum class Kind : std::uint8_t { kLz4, kZstd };
+  Kind kind = Kind::kLz4;
+  int level = 0;  // zstd: 1..19
+  friend bool operator==(const CodecSpec&, const CodecSpec&) = default;
+};
+
+inline constexpr std::size_t kMaxStatsPath = 1024;  // with the closing NUL
+struct StatsOutput {
+  enum class Kind : std::uint8_t { kOff, kText, kJson };
+  Kind kind = Kind::kOff;
+  char path[kMaxStatsPath] = {};  // kJson: as given, %p not yet replaced (expand_stats_path)
+  friend bool operator==(const StatsOutput&, const StatsOutput&) = default;
+};
+
+enum class OptionSource : std::uint8_t { kDefault, kEnvironment, kCommandLine, kRefused };
+
+struct Options {
+  FastBudget fast;
+  TierChain tiers;
+  HeapKind heap = HeapKind::kJemalloc;
+  PolicyKind policy = PolicyKind::kHotset;
+  CodecSpec codec;
+  HugeMode huge = HugeMode::kAuto;
+  FaultMode fault = FaultMode::kHandler;
+  std::uint32_t handlers = 0;                          // 0: auto
+  std::uint64_t wake_bytes = std::uint64_t{64} << 20;  // 0: at once
+  std::uint32_t hint_budget = 100;                     // hundredths of a percent of one CPU
+  StatsOutput stats;
+  bool verbose = false;
+  bool disable = false;
+
+  // Internal: the process that reports (0: every process). From HEAPTIER_STATS_PID.
+  std::uint32_t stats_pid = 0;
+  // Where each value came from; kRefused: the default, because what was given was not accepted.
+  OptionSource source[kOptionCount] = {};
+
+  // Whether process `pid` is to report at exit.
+  bool reports(std::uint32_t pid) const {
+    return stats.kind != StatsOutput::Kind::kOff && (stats_pid == 0 || stats_pid == pid);
+  }
+};
+
+// Why a value was refused; `reason` is nullptr when "accepted: ..." says all there is to say.
+struct [[nodiscard]] ParseResult {
+  bool ok = true;
+  const char* reason = nullptr;
+};
+
+// Parses `value` as option `id` into its field of *out. On refusal *out is unchanged.
+ParseResult parse_option(OptionId id, std::string_view value, Options* out);
+
+// Reads every HEAPTIER_* variable of `envp` (NULL-terminated, may be nullptr). What is wrong costs
+// one line in *diagnostics each, never the start: a bad value leaves the default, an unknown name
+// is passed over. An empty value counts as not set.
+void parse_environment(const char* const* envp, Options* out, Diagnostics* diagnostics);
+
+// The option with this flag ("hint-budget") or variable ("HEAPTIER_FAST"); kCount: none.
+OptionId find_flag(std::string_view flag);
+OptionId find_variable(std::string_view env);
+// The closest of all by edit distance, or kCount when none is close enough to be worth naming.
+OptionId nearest_flag(std::string_view flag);
+OptionId nearest_variable(std::string_view env);
+
+// The value of one option as the user would write it. snprintf's rules for `out`, `size` and the
+// result.
+std::size_t format_option(OptionId id, const Options& options, char* out, std::size_t size);
+// One line an option: name, value, source. snprintf's rules.
+std::size_t format_effective(const Options& options, char* out, std::size_t size);
+
+// Replaces %p by the process id (%% by %). False when it does not fit.
+[[nodiscard]] bool expand_stats_path(const StatsOutput& stats, std::uint32_t pid, char* out,
+                                     std::size_t size);
+
+// "512M", "2GiB", "1.5G", "0": units are powers of 1024. False: no unit, nonsense, or over 2^63.
+[[nodiscard]] bool parse_size(std::string_view text, std::uint64_t* bytes);
+// "50ms", "2s": into nanoseconds.
+[[nodiscard]] bool parse_duration(std::string_view text, std::int64_t* nanos);
+
+}  // namespace heaptier
