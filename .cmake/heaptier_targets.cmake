@@ -22,6 +22,9 @@ function(heaptier_room name)
   endif()
 endfunction()
 
+# All unit tests and nothing else: what the sanitizer builds compile (tests/sanitizer).
+add_custom_target(heaptier_unit_tests)
+
 # A GoogleTest program: heaptier_test(name LABEL unit|kernel|... SOURCES ... USES ...).
 function(heaptier_test name)
   cmake_parse_arguments(ARG "" "LABEL;TIMEOUT" "SOURCES;USES" ${ARGN})
@@ -36,4 +39,7 @@ function(heaptier_test name)
   add_test(NAME ${ARG_LABEL}.${name} COMMAND ${name})
   set_tests_properties(${ARG_LABEL}.${name} PROPERTIES LABELS ${ARG_LABEL} TIMEOUT ${ARG_TIMEOUT}
                        SKIP_RETURN_CODE 77)
+  if(ARG_LABEL STREQUAL "unit")
+    add_dependencies(heaptier_unit_tests ${name})
+  endif()
 endfunction()
