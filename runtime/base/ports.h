@@ -86,6 +86,8 @@ class FaultPort {
   // on: later writes fault; off: they no longer do, and writers waiting there are woken (if wake).
   virtual Errno write_protect(std::uintptr_t at, std::size_t bytes, bool on, bool wake) = 0;
   virtual Errno wake(std::uintptr_t at, std::size_t bytes) = 0;
+  // Every touch of these absent pages raises SIGBUS from now on (UFFDIO_POISON, Linux 6.6). Wakes.
+  virtual Errno poison(std::uintptr_t at, std::size_t bytes) = 0;
 
  protected:
   ~FaultPort() = default;

@@ -1,0 +1,101 @@
+// What heaptier knows of every pageblock, and the words of its pages. The one place where a page changes state:
+// publish() checks the move against can_go(), keeps the counts of the pageblock and of the whole heap, and
+// unlocks. So the counts always add up to what the words say.
+//
+// Thread rule: words by their lock bit; counts are atomic; the fields marked (tick) belong to the background
+// thread. The gate of a pageblock serialises operations on it as a whole (parking, unparking a huge page).
+#pragma once
+
+#include <atomic>
+#include <cstddef>
+#include <cstdint>
+
+#include "runtime/base/errno.h"
+#include "runtime/base/spinlock.h"
+#include "runtime/base/units.h"
+#include "runtime/pageblock.h"
+
+namespace heaptier {
+
+struct Pageblock {
+  // 512 words, or null while the block is not managed. Published last, never taken back.
+  std::atomic<std::atomic<std::uint64_t>*> words{nullptr};
+  SpinLock gate;
+  std::atomic<bool> huge{false};        // its pages are one huge page, at home or in the park
+  std::atomic<bool> registered{false};  // faults come to us
+  std::atomic<bool> residue{false};     // the park holds frames of pages that were copied home
+  std::atomic<std::uint16_t> counts[kPageStates] = {};  // pages in each state (managed blocks)
+  std::atomic<std::uint16_t> touches{0};                // hint faults and fetches since the last tick
+  std::atomic<std::uint16_t> expected{0};               // page that continues a sequential run of faults
+  std::atomic<std::uint8_t> window{1};                  // pages to bring with the next such fault
+  std::atomic<std::uint16_t> pins{0};                   // HEAPTIER_PIN and surrendered ranges
+  std::uint8_t phase = 0;        // (tick) BlockPhase
+  std::uint16_t scanned = 0;     // (tick) present pages found by the last scan of an unmanaged block
+  std::uint16_t fruitless = 0;   // (tick)
+  std::uint16_t heat = 0;        // (tick) the policy's
+  std::uint16_t backoff = 0;     // (tick) the policy's
+  Nanos not_before{};            // (tick) the policy's
+  Nanos parked_since{};          // (tick)
+
+  std::uint32_t count(PageState s) const {
+    return counts[static_cast<int>(s)].load(std::memory_order_relaxed);
+  }
+  bool pinned() const { return pins.load(std::memory_order_relaxed) != 0; }
+};
+
+class PageblockTable {
+ public:
+  constexpr PageblockTable() = default;
+  // Room for `blocks` pageblocks; memory is only used for those that are looked at.
+  Errno init(std::uint32_t blocks);
+
+  Pageblock& block(BlockIndex b) { return blocks_[b.v]; }
+  const Pageblock& block(BlockIndex b) const { return blocks_[b.v]; }
+  std::uint32_t size() const { return size_; }
+
+  // Memory for a block's words, all kUntouched, not yet published. nullptr: out of memory.
+  std::atomic<std::uint64_t>* make_words();
+  // From now on the block is managed.
+  void adopt(BlockIndex b, std::atomic<std::uint64_t>* words);
+
+  bool managed(PageIndex p) const {
+    return blocks_[block_of(p).v].words.load(std::memory_order_acquire) != nullptr;
+  }
+  // The word as it is now, locked or not. The page must be managed.
+  PageWord peek(PageIndex p) const { return PageWord{word(p).load(std::memory_order_acquire)}; }
+  // Takes the page; *out is its word (with the lock bit off). False: somebody has it.
+  bool try_lock(PageIndex p, PageWord* out);
+  // Takes the page, waiting for its owner.
+  PageWord lock(PageIndex p);
+  // Ends ownership: `was` as lock() gave it, `now` the new word. An illegal move is refused: the old word stays,
+  // refused() counts it, and false is returned.
+  bool publish(PageIndex p, PageWord was, PageWord now);
+  // Ends ownership without change.
+  void unlock(PageIndex p, PageWord was) { publish(p, was, was); }
+  // While words are not adopted yet: sets a page's state without locks.
+  void seed(std::atomic<std::uint64_t>* words, std::uint32_t page, PageState state) {
+    words[page].store(PageWord{}.with_state(state).bits(), std::memory_order_relaxed);
+  }
+
+  // Pages of managed blocks in each state.
+  std::uint64_t total(PageState s) const {
+    return totals_[static_cast<int>(s)].load(std::memory_order_relaxed);
+  }
+  std::uint64_t present_pages() const {
+    return total(PageState::kResident) + total(PageState::kClean) + total(PageState::kParked);
+  }
+  std::uint64_t refused() const { return refused_.load(std::memory_order_relaxed); }
+  std::uint32_t managed_blocks() const { return managed_.load(std::memory_order_relaxed); }
+
+ private:
+  std::atomic<std::uint64_t>& word(PageIndex p) const {
+    return blocks_[block_of(p).v].words.load(std::memory_order_acquire)[page_in_block(p)];
+  }
+  Pageblock* blocks_ = nullptr;
+  std::uint32_t size_ = 0;
+  std::atomic<std::uint32_t> managed_{0};
+  std::atomic<std::uint64_t> refused_{0};
+  alignas(64) std::atomic<std::uint64_t> totals_[kPageStates] = {};
+};
+
+}  // namespace heaptier
