@@ -1,0 +1,59 @@
+// Decides the scheduling class of the fault handlers. Pure: time and counters in, class out.
+//
+// A handler of class SCHED_IDLE answers in 5 us on a machine with slack, because a CPU that runs
+// only idle-class threads counts as idle and the woken application stays where it is; a normal one
+// makes the two chase each other from CPU to CPU (84 us). With every CPU busy it is the other way
+// round: the idle class starves (mean 0.2-2.4 ms, p99 88 ms), the normal one answers in 12 us. So:
+// idle class until a fault is seen to wait for a CPU, then the normal class for a while that
+// doubles each time the next try starves again.
+#pragma once
+
+#include <cstdint>
+
+#include "runtime/base/units.h"
+
+namespace heaptier {
+
+enum class HandlerClass : std::uint8_t { kIdle = 0, kNormal = 1 };
+const char* to_string(HandlerClass c);
+
+// What is seen of the worker of the class in force in one shard.
+struct WorkerSample {
+  bool pending = false;        // a message waits to be read, or is in the worker's hands
+  std::uint64_t progress = 0;  // grows with every message finished
+  Nanos cpu{};  // CPU time the worker has used: a slow fault is not a starving handler
+};
+
+class ClassGovernor {
+ public:
+  static constexpr unsigned kMaxShards = 16;
+  static constexpr Nanos kStarved = millis(1);     // without progress and without CPU: starved
+  static constexpr Nanos kFirstHold = seconds(1);  // in the normal class before idle is tried again
+  static constexpr Nanos kLongestHold = seconds(64);
+
+  HandlerClass current() const { return class_; }
+  // The class from now on. `samples`: one a shard, of the worker of class current(); `count` at
+  // most kMaxShards.
+  HandlerClass decide(Nanos now, const WorkerSample* samples, unsigned count);
+  // How long the normal class is (or was last) kept.
+  Nanos hold() const { return hold_; }
+  std::uint64_t switches() const { return switches_; }
+
+ private:
+  struct Watch {
+    bool stalled = false;
+    Nanos since{};
+    Nanos cpu_then{};
+    std::uint64_t progress = 0;
+  };
+  bool starved(Watch& watch, Nanos now, const WorkerSample& sample) const;
+  void enter(HandlerClass next, Nanos now);
+
+  HandlerClass class_ = HandlerClass::kIdle;
+  Nanos entered_{};
+  Nanos hold_{};
+  std::uint64_t switches_ = 0;
+  Watch watch_[kMaxShards];
+};
+
+}  // namespace heaptier

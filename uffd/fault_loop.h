@@ -1,0 +1,156 @@
+// The threads that serve faults.
+//
+// Each shard has two workers, one of class SCHED_IDLE and one of the normal class; those of one
+// class serve, the others sleep (two threads, because an unprivileged thread cannot leave
+// SCHED_IDLE again). ClassGovernor chooses. The handler follows the faulter: before it serves, the
+// worker moves to the CPU of the faulting thread, where the data is and where the wake-up is a
+// switch of threads instead of an interrupt to a sleeping CPU.
+//
+// Thread rule: start, restart_in_child, supervise, stop: by one thread at a time (the background
+// thread, or who holds its place in fork). pause and resume: any one thread, in pairs; supervise
+// may run meanwhile. stats and is_worker_thread: any thread, any time.
+#pragma once
+
+#include <pthread.h>
+
+#include <atomic>
+#include <cstddef>
+#include <cstdint>
+
+#include "runtime/base/errno.h"
+#include "runtime/base/units.h"
+#include "uffd/class_governor.h"
+#include "uffd/fault_sink.h"
+#include "uffd/latency_histogram.h"
+#include "uffd/shard.h"
+#include "uffd/thread_door.h"
+
+namespace heaptier {
+
+struct LoopConfig {
+  // 2 * shards stacks of `stack_bytes` each, one after the other, without guards; memory that is
+  // never managed and outlives the loop. glibc puts the static thread-local storage of the whole
+  // program there too: start() gives EINVAL if it does not fit. 256 KiB suit nearly every program.
+  void* stack_base = nullptr;
+  std::size_t stack_bytes = 0;  // a multiple of 4 KiB, at least 64 KiB
+  // libc's own pthread_create; null: the one that the linker finds (a preloaded wrapper would run
+  // around ours).
+  int (*create_thread)(pthread_t*, const pthread_attr_t*, void* (*)(void*), void*) = nullptr;
+  // CPUs that workers may move to. Empty: those of the thread that calls start().
+  CpuSet allowed;
+  // False: the handler floats, wherever the scheduler puts it (for comparison).
+  bool follow = true;
+  // The class is chosen by the governor; otherwise it stays `fixed_class` (for comparison, and for
+  // hosts that refuse SCHED_IDLE).
+  bool adaptive_class = true;
+  HandlerClass fixed_class = HandlerClass::kIdle;
+};
+
+struct LoopStats {
+  std::uint64_t faults = 0;        // messages answered
+  std::uint64_t reads = 0;         // reads that brought at least one
+  std::uint64_t busy_retries = 0;  // kBusy answers
+  std::uint64_t repins = 0;        // moves to another CPU
+  std::uint64_t class_switches = 0;
+  std::uint64_t rescues = 0;       // starving workers raised to the normal class
+  std::uint64_t other_events = 0;  // messages that are not faults (never asked for)
+  std::uint64_t lost_shards = 0;   // file descriptors that were closed under us
+  HandlerClass handler_class = HandlerClass::kIdle;
+  Nanos cpu_time{};         // of all workers since start
+  LatencySnapshot service;  // from the read to just before the wake-up, per fault
+};
+
+class FaultLoop {
+ public:
+  static constexpr unsigned kMaxWorkers = 2 * kMaxShards;
+  static constexpr std::size_t kBatch = 32;  // messages a read
+
+  constexpr FaultLoop() = default;
+  FaultLoop(const FaultLoop&) = delete;
+  FaultLoop& operator=(const FaultLoop&) = delete;
+
+  // `port` open in kHandler mode; it and `sink` outlive the loop. All workers run when this returns
+  // kOk; on failure none does.
+  Errno start(ShardedPort& port, FaultSink& sink, const LoopConfig& config);
+  bool running() const { return running_; }
+  unsigned workers() const { return 2 * shards_; }
+
+  // Returns when no worker has a message in its hands nor takes another until resume(). Nanoseconds
+  // when nothing is being served, else as long as the fault in hand takes. Requires: the caller
+  // holds no page lock (a worker may be waiting for it), and whoever else holds one lets go of it
+  // without a fault being served.
+  void pause();
+  void resume();
+
+  // In a fork's child, between pause() in the parent and instead of resume(): makes new workers, on
+  // the same stacks, on `fresh` (as many shards as before). Only those of the class in force; the
+  // others when they are needed. The heap must be usable already: glibc allocates a little for
+  // every thread.
+  Errno restart_in_child(ShardedPort& fresh);
+
+  // Looks for faults that wait for a CPU and changes the class. About each millisecond while faults
+  // arrive; microseconds.
+  void supervise(Nanos now);
+
+  // Ends the workers and waits for them; their stacks are free afterwards. Faults stay unserved
+  // from then on. Not needed at exit.
+  void stop();
+
+  LoopStats stats() const;
+  bool is_worker_thread(std::uint32_t tid) const;
+
+ private:
+  struct Held;
+  struct Worker {
+    FaultLoop* loop = nullptr;
+    unsigned number = 0;
+    unsigned shard = 0;
+    HandlerClass handler_class = HandlerClass::kIdle;
+    pthread_t thread{};
+    bool started = false;
+    int pinned_cpu = -1;  // of the worker itself
+    std::atomic<std::uint32_t> tid{0};
+    std::atomic<std::uint32_t> in_hand{0};  // 1: may hold messages; see the handshake in pause()
+    std::atomic<std::uint32_t> rescued{0};  // raised to the normal class, to be lowered by itself
+    std::atomic<std::uint64_t> finished{0};
+    std::atomic<std::uint64_t> reads{0};
+    std::atomic<std::uint64_t> busy{0};
+    std::atomic<std::uint64_t> repins{0};
+    std::atomic<std::uint64_t> other_events{0};
+    std::atomic<std::uint32_t> lost{0};
+    LatencyHistogram service;
+  };
+
+  static void* thread_main(void* worker);
+  void run(Worker& w);
+  bool may_serve(const Worker& w) const;
+  void wait_for_turn(Worker& w);
+  void serve_batch(Worker& w);
+  unsigned answer(Worker& w, Held* held, unsigned count);
+  void follow(Worker& w, const Held* held, unsigned count);
+  void float_free(Worker& w);
+  Errno start_worker(Worker& w);
+  Errno start_class(HandlerClass c);
+  void switch_to(HandlerClass c);
+  void rescue_starving();
+  void open_gate();
+  Nanos cpu_time_of(const Worker& w) const;
+
+  ShardedPort* port_ = nullptr;
+  FaultSink* sink_ = nullptr;
+  LoopConfig config_;
+  unsigned shards_ = 0;
+  bool running_ = false;
+  int stop_event_ = -1;  // readable: stop
+  std::atomic<std::uint32_t> gate_{
+      0};  // futex: changes whenever a sleeping worker should look again
+  std::atomic<std::uint32_t> paused_{0};
+  std::atomic<std::uint32_t> stopping_{0};
+  std::atomic<HandlerClass> class_{HandlerClass::kIdle};
+  std::atomic<std::uint64_t> switches_{0};
+  std::atomic<std::uint64_t> rescues_{0};
+  ClassGovernor governor_;
+  Worker workers_[kMaxWorkers];
+};
+
+}  // namespace heaptier
