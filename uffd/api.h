@@ -54,7 +54,7 @@ class Userfaultfd final : public FaultPort {
   // Every later touch of these absent pages is SIGBUS (BUS_MCEERR_AR), in system calls EHWPOISON or
   // EFAULT. EEXIST: a page is present; those before it are poisoned. ENOTSUP without
   // features().poison.
-  Errno poison(std::uintptr_t at, std::size_t bytes) override;
+  RunResult poison(std::uintptr_t at, std::size_t bytes) override;
 
  private:
   int fd_ = -1;

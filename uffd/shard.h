@@ -39,7 +39,7 @@ class ShardRouter : public FaultPort {
   RunResult move(std::uintptr_t to, std::uintptr_t from, std::size_t bytes, bool wake) override;
   Errno write_protect(std::uintptr_t at, std::size_t bytes, bool on, bool wake) override;
   Errno wake(std::uintptr_t at, std::size_t bytes) override;
-  Errno poison(std::uintptr_t at, std::size_t bytes) override;
+  RunResult poison(std::uintptr_t at, std::size_t bytes) override;
 
  protected:
   constexpr ShardRouter() = default;
