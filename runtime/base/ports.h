@@ -87,7 +87,7 @@ class FaultPort {
   virtual Errno write_protect(std::uintptr_t at, std::size_t bytes, bool on, bool wake) = 0;
   virtual Errno wake(std::uintptr_t at, std::size_t bytes) = 0;
   // Every touch of these absent pages raises SIGBUS from now on (UFFDIO_POISON, Linux 6.6). Wakes.
-  virtual Errno poison(std::uintptr_t at, std::size_t bytes) = 0;
+  virtual RunResult poison(std::uintptr_t at, std::size_t bytes) = 0;
 
  protected:
   ~FaultPort() = default;
