@@ -1,0 +1,160 @@
+// Where the compressed tier's memory comes from: spans of 64 KiB, numbered from 0 up to a capacity.
+//
+// Address space is mapped in steps (4 MiB at first, then a quarter of what there is, at most 64 MiB), so that
+// a limit on address space or strict overcommit ends growth instead of the process. A span given back keeps
+// its memory for a while (a reserve of 1 MiB, for the next taker); beyond that, memory is returned to the
+// kernel 32 spans a call, because unmapping interrupts every CPU the process runs on and is cheap only in
+// batches. A span without memory is not touched until it is taken again.
+//
+// Thread rule: any thread. Two locks: growing_ (held across mapping) before lock_ (held for list work only).
+#pragma once
+
+#include <atomic>
+#include <cstddef>
+#include <cstdint>
+
+#include "runtime/base/errno.h"
+#include "runtime/base/ports.h"
+#include "runtime/base/spinlock.h"
+#include "runtime/tiers/size_classes.h"
+
+namespace heaptier {
+
+inline constexpr std::uint32_t kNoSpan = UINT32_MAX;
+inline constexpr unsigned kSpanBits = 22;  // of a SlotId: 4 Mi spans, 256 GiB
+inline constexpr std::size_t kMaxPoolBytes = kSpanBytes << kSpanBits;
+
+enum class SpanState : std::uint8_t {
+  kFresh,    // never had memory
+  kCold,     // its memory was given back
+  kWarm,     // empty, has memory: the reserve
+  kTransit,  // in the hands of one thread: being populated, discarded, attached or released
+  kPartial,  // belongs to a size class, has room: on one of its lists
+  kFull,
+  kIsolated,  // belongs to a size class, being emptied by compaction: on no list
+};
+
+// One span's bookkeeping, out of band: a span without memory has one too, and who takes or gives back an
+// object need not touch the cache lines, or after a fork the pages, of others.
+// Guarded by the lock of its class while it has one, by SpanPool::lock_ while on the pool's lists.
+struct alignas(64) Span {
+  static constexpr std::size_t kWords = (kMostObjects + 63) / 64;
+
+  std::uint32_t previous = kNoSpan;
+  std::uint32_t next = kNoSpan;
+  std::uint16_t used = 0;  // objects taken
+  SpanState state = SpanState::kFresh;
+  std::uint8_t size_class = 0;
+  std::uint8_t bucket = 0;           // which of the class's lists it is on
+  std::uint8_t first_room = 0;       // no word of `taken` before this one has a clear bit
+  std::uint64_t taken[kWords] = {};  // a bit an object; bits beyond the last object are set
+};
+static_assert(sizeof(Span) == 128);
+
+// Spans linked through Span::previous and Span::next.
+class SpanList {
+ public:
+  constexpr SpanList() = default;
+  bool empty() const { return head_ == kNoSpan; }
+  std::uint32_t front() const { return head_; }
+  std::uint32_t back() const { return tail_; }
+
+ private:
+  friend class SpanPool;
+  std::uint32_t head_ = kNoSpan;
+  std::uint32_t tail_ = kNoSpan;
+};
+
+class SpanPool {
+ public:
+  static constexpr std::uint32_t kReserveSpans = 16;
+  static constexpr std::uint32_t kBatchSpans = 32;
+
+  constexpr SpanPool() = default;
+  // `capacity_bytes`: of resident_bytes(), metadata included. EINVAL: not room for one span.
+  Errno init(MemoryOps& ops, std::size_t capacity_bytes);
+
+  // A span with memory, in state kTransit, or kNoSpan: capacity reached, or the kernel gives no memory.
+  std::uint32_t take();
+  // An empty span in state kTransit. May give a batch of spans back to the kernel.
+  void give(std::uint32_t span);
+  // Gives the memory of empty spans back until at most `keep` have some. Bytes given back.
+  std::size_t trim(std::uint32_t keep);
+
+  bool mapped(std::uint32_t span) const {
+    return span < spans_limit_ &&
+           granules_[span / kGranuleSpans].base.load(std::memory_order_relaxed) != 0;
+  }
+  // Of mapped spans.
+  std::uintptr_t address(std::uint32_t span) const {
+    return granules_[span / kGranuleSpans].base.load(std::memory_order_relaxed) +
+           (std::size_t{span % kGranuleSpans} << kSpanShift);
+  }
+  Span& operator[](std::uint32_t span) const {
+    return granules_[span / kGranuleSpans].spans[span % kGranuleSpans];
+  }
+  // Class of a mapped span; of one that holds a live object without any lock.
+  unsigned size_class(std::uint32_t span) const {
+    return classes_[span].load(std::memory_order_relaxed);
+  }
+  void set_size_class(std::uint32_t span, unsigned size_class) {
+    classes_[span].store(static_cast<std::uint8_t>(size_class), std::memory_order_relaxed);
+  }
+
+  // List work, for the pool and, under its own lock, for a size class.
+  void push_front(SpanList& list, std::uint32_t span);
+  void push_back(SpanList& list, std::uint32_t span);
+  void remove(SpanList& list, std::uint32_t span);
+
+  // Spans that have memory, and those of them that are empty.
+  std::size_t held_spans() const { return held_.load(std::memory_order_relaxed); }
+  std::size_t warm_spans() const { return warm_count_.load(std::memory_order_relaxed); }
+  std::size_t metadata_bytes() const;
+
+  // Around fork. `lock_growth` before the locks of the size classes, `lock_lists` after them.
+  void lock_growth() { growing_.lock(); }
+  void lock_lists() { lock_.lock(); }
+  void unlock_all() {
+    lock_.unlock();
+    growing_.unlock();
+  }
+  // In the child, all locks held: spans that were in the hands of threads that no longer exist come back.
+  // True if a span of a size class was being emptied; those are the caller's.
+  void adopt_orphans();
+  // Spans that were ever mapped; numbers below this have bookkeeping.
+  std::uint32_t mapped_spans() const { return mapped_.load(std::memory_order_acquire); }
+
+ private:
+  // Address space and bookkeeping come by the granule: 64 spans, 4 MiB.
+  static constexpr std::uint32_t kGranuleSpans = 64;
+  static constexpr std::uint32_t kMostGrowth = 1024;  // spans a step
+
+  struct Granule {
+    std::atomic<std::uintptr_t> base;
+    Span* spans;
+  };
+
+  std::uint32_t pop();
+  bool grow();
+  bool populate(std::uint32_t span);
+  std::size_t discard_batch(std::uint32_t keep);
+
+  MemoryOps* ops_ = nullptr;
+  std::uint32_t spans_limit_ = 0;
+  Granule* granules_ = nullptr;
+  std::atomic<std::uint8_t>* classes_ = nullptr;
+  std::atomic<std::uint32_t> mapped_{0};
+  std::atomic<bool> populates_{true};  // the kernel knows MADV_POPULATE_WRITE
+
+  SpinLock growing_;
+  SpinLock lock_;
+  SpanList warm_;  // most recently emptied in front
+  SpanList cold_;
+  std::uint32_t next_fresh_ = 0;
+  std::uint32_t discard_at_ = kReserveSpans + kBatchSpans;  // warm spans that start a batch
+  std::uint32_t in_transit_ = 0;
+  std::atomic<std::uint32_t> warm_count_{0};
+  std::atomic<std::uint32_t> held_{0};
+};
+
+}  // namespace heaptier
