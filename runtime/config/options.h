@@ -146,7 +146,5 @@ std::size_t format_effective(const Options& options, char* out, std::size_t size
 
 // "512M", "2GiB", "1.5G", "0": units are powers of 1024. False: no unit, nonsense, or over 2^63.
 [[nodiscard]] bool parse_size(std::string_view text, std::uint64_t* bytes);
-// "50ms", "2s": into nanoseconds.
-[[nodiscard]] bool parse_duration(std::string_view text, std::int64_t* nanos);
 
 }  // namespace heaptier

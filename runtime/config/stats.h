@@ -10,6 +10,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <span>
+#include <string_view>
 
 #include "runtime/pageblock.h"
 
@@ -35,7 +36,7 @@ struct StatsSnapshot {
   std::uint32_t pid = 0;
 
   // Pages in state `s` now by the flows alone: all that came minus all that went.
-  std::uint64_t pages_by_flow(PageState s) const;
+  std::int64_t pages_by_flow(PageState s) const;
   // Sum over the states of the difference between that and the ledger (resident_pages ...). 0 when
   // every page is accounted for; meaningful only while no thread moves pages.
   std::uint64_t imbalance_pages() const;
@@ -73,8 +74,15 @@ struct StatInfo {
 };
 std::span<const StatInfo> stats_table();
 
+// Whether the equation word ("+faults", "=faults") is among those of `sums`.
+bool takes_part(const char* sums, std::string_view word);
+
+// Room for either of the two below, whatever the numbers.
+inline constexpr std::size_t kStatsTextBytes = 16384;
+
 // Both follow snprintf: at most `size` bytes with the closing NUL are written, the result is the
-// length the whole would have. Neither allocates. The text is 12 to 24 lines, each closed by '\n'.
+// length the whole would have. Neither allocates. The text is at most 26 lines, each closed by
+// '\n'.
 std::size_t write_text(char* out, std::size_t size, const StatsSnapshot& snapshot);
 // One JSON object, flat: "schema", "pid", every name of stats.def, and what follows from them
 // ("imbalance_pages", "store_ratio").
