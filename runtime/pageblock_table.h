@@ -2,8 +2,7 @@
 // publish() checks the move against can_go(), keeps the counts of the pageblock and of the whole heap, and
 // unlocks. So the counts always add up to what the words say.
 //
-// Thread rule: words by their lock bit; counts are atomic; the fields marked (tick) belong to the background
-// thread. The gate of a pageblock serialises operations on it as a whole (parking, unparking a huge page).
+// Thread rule: words by their lock bit; counts are atomic. The gate of a pageblock serialises operations on it as a whole (parking, unparking a huge page).
 #pragma once
 
 #include <atomic>
@@ -29,13 +28,6 @@ struct Pageblock {
   std::atomic<std::uint16_t> expected{0};               // page that continues a sequential run of faults
   std::atomic<std::uint8_t> window{1};                  // pages to bring with the next such fault
   std::atomic<std::uint16_t> pins{0};                   // HEAPTIER_PIN and surrendered ranges
-  std::uint8_t phase = 0;        // (tick) BlockPhase
-  std::uint16_t scanned = 0;     // (tick) present pages found by the last scan of an unmanaged block
-  std::uint16_t fruitless = 0;   // (tick)
-  std::uint16_t heat = 0;        // (tick) the policy's
-  std::uint16_t backoff = 0;     // (tick) the policy's
-  Nanos not_before{};            // (tick) the policy's
-  Nanos parked_since{};          // (tick)
 
   std::uint32_t count(PageState s) const {
     return counts[static_cast<int>(s)].load(std::memory_order_relaxed);

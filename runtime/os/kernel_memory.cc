@@ -11,6 +11,7 @@
 
 #include <algorithm>
 
+#include "runtime/os/advice.h"
 #include "runtime/os/long_pins.h"
 
 #ifndef PR_SET_VMA
@@ -39,6 +40,10 @@ constexpr std::uint64_t kIsZeroPage = 1u << 5;
 constexpr std::uint64_t kIsHuge = 1u << 6;
 
 constexpr std::size_t kMaxIov = 512;
+
+static_assert(os::kAdviceDontNeed == MADV_DONTNEED && os::kAdviceFree == MADV_FREE &&
+              os::kAdviceHuge == MADV_HUGEPAGE && os::kAdviceNoHuge == MADV_NOHUGEPAGE &&
+              os::kAdviceDontFork == MADV_DONTFORK && os::kAdviceDontDump == MADV_DONTDUMP);
 
 // The system calls below go round the library's wrappers: mmap and friends are interposed by
 // preload/, and what heaptier does to its own memory is not the application's doing.

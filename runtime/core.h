@@ -1,0 +1,82 @@
+// What the parts of the engine share: the Space and its mirror, the table of pages, the doors, the store, the
+// numbers. One object, made by the engine, handed to each part by reference.
+#pragma once
+
+#include <atomic>
+#include <cstdint>
+
+#include "runtime/arena.h"
+#include "runtime/base/ports.h"
+#include "runtime/config/stats.h"
+#include "runtime/pageblock_table.h"
+#include "runtime/probation.h"
+#include "runtime/tiers/store_tier.h"
+
+namespace heaptier {
+
+inline constexpr std::size_t kStagingPages = 64;
+
+// What a thread that moves pages has for itself. One thread at a time.
+struct Worker {
+  StoreWorkspace* workspace = nullptr;
+  char* staging = nullptr;  // kStagingPages pages
+  bool background = false;
+  Nanos throttled_since{};  // 0: not throttled
+};
+
+struct Core {
+  Space& space;
+  PageblockTable& table;
+  MemoryOps& ops;
+  Stats& stats;
+  StoreTier* store = nullptr;  // null: no store tier in the chain
+  FaultPort* port = nullptr;   // null until userfaultfd is open
+  std::uintptr_t park_base = 0;  // mirror of the Space: same offsets
+  bool park_mapped = false;      // as a whole; else pageblock by pageblock (ensure_park)
+  Probation fetched;   // clean pages that no write could have reached since they were made; no times kept
+  Probation copied;    // clean pages that were writable before: these wait out the grace time
+
+  // Pages discarded so far; the clock of refault distances.
+  std::atomic<std::uint64_t> discards{0};
+  std::atomic<std::uint32_t> stamp_shift{0};
+  // Pages of unmanaged blocks, by the last scan.
+  std::atomic<std::uint64_t> unmanaged_pages{0};
+  // Watermarks in pages, UINT64_MAX: no limit. Set by the tiering loop.
+  std::atomic<std::uint64_t> high_pages{UINT64_MAX};
+  std::atomic<std::uint64_t> low_pages{UINT64_MAX};
+  // Pages that probation may hold at most before its oldest leave, pressure or not.
+  std::atomic<std::uint64_t> probation_pages{UINT64_MAX};
+  // Set to wake the background thread (engine.h).
+  std::atomic<std::uint32_t> kicked{0};
+
+  std::uintptr_t home(PageIndex p) const { return space.address_of(p); }
+  std::uintptr_t park(PageIndex p) const { return park_base + (space.address_of(p) - space.base()); }
+  bool in_park(std::uintptr_t addr) const {
+    return park_base != 0 && addr - park_base < space.bytes();
+  }
+  std::uint64_t present_pages() const {
+    return table.present_pages() + unmanaged_pages.load(std::memory_order_relaxed);
+  }
+  bool above_high() const {
+    return present_pages() >= high_pages.load(std::memory_order_relaxed);
+  }
+  bool above_low() const { return present_pages() > low_pages.load(std::memory_order_relaxed); }
+
+  // Ends ownership with a change of state, and counts it where it belongs.
+  bool settle(PageIndex p, PageWord was, PageWord now, Counter& flow) {
+    if (!table.publish(p, was, now)) {
+      stats.errors_transition.add();
+      return false;
+    }
+    flow.add();
+    return true;
+  }
+  std::uint32_t stamp_now() const;
+
+  // Claims the address space of the park, once. Without an address limit in one lazily backed mapping; with one,
+  // only the place is chosen and each pageblock of it is claimed when it is needed.
+  Errno choose_park(bool piecewise);
+  Errno ensure_park(BlockIndex b);
+};
+
+}  // namespace heaptier

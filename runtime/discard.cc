@@ -1,0 +1,147 @@
+#include "runtime/discard.h"
+
+namespace heaptier {
+namespace {
+
+constexpr std::size_t kMaxBatch = 256;
+
+// Pages in hand: locked, clean, on their way out.
+struct Batch {
+  PageIndex page[kMaxBatch];
+  PageWord word[kMaxBatch];
+  std::size_t size = 0;
+};
+
+// Releases the frames of the whole batch and settles every page. Returns how many left.
+std::size_t release(Core& core, const Batch& batch, Evictor who) {
+  if (batch.size == 0) return 0;
+  AddressRange ranges[kMaxBatch];
+  std::size_t first_page[kMaxBatch + 1];
+  std::size_t n = 0;
+  for (std::size_t i = 0; i < batch.size; ++i) {
+    const std::uintptr_t at = core.home(batch.page[i]);
+    if (n > 0 && ranges[n - 1].end() == at) {
+      ranges[n - 1].bytes += kPageSize;
+    } else {
+      ranges[n] = {at, kPageSize};
+      first_page[n] = i;
+      ++n;
+    }
+  }
+  first_page[n] = batch.size;
+  std::size_t done = 0;
+  if (core.ops.discard(ranges, n, &done).failed()) core.stats.errors_discard.add();
+  const std::size_t gone = first_page[done];
+  core.stats.discard_batches.add();
+  core.discards.fetch_add(gone, std::memory_order_relaxed);
+  const std::uint32_t stamp = core.stamp_now();
+  for (std::size_t i = 0; i < batch.size; ++i) {
+    const PageWord was = batch.word[i];
+    if (i < gone) {
+      core.settle(batch.page[i], was,
+                  was.with_state(PageState::kStored).with_write_protected(false).with_stamp(stamp),
+                  core.stats.pages_discarded);
+    } else {
+      core.table.unlock(batch.page[i], was);  // locked memory, or gone: it stays, clean
+    }
+  }
+  count_evicted(core, who, gone);
+  return gone;
+}
+
+}  // namespace
+
+void count_evicted(Core& core, Evictor who, std::size_t pages) {
+  switch (who) {
+    case Evictor::kBackground:
+      core.stats.evicted_background.add(pages);
+      break;
+    case Evictor::kInline:
+      core.stats.evicted_inline.add(pages);
+      break;
+    case Evictor::kAsked:
+      core.stats.evicted_asked.add(pages);
+      break;
+  }
+}
+
+std::size_t discard_fetched(Core& core, std::size_t max, Evictor who) {
+  if (max > kMaxBatch) max = kMaxBatch;
+  Batch batch;
+  while (batch.size < max) {
+    PageIndex out[kMaxBatch];
+    const std::size_t got =
+        core.fetched.pop(out, max - batch.size, Nanos{});
+    if (got == 0) break;
+    for (std::size_t i = 0; i < got; ++i) {
+      PageWord word;
+      if (!core.table.try_lock(out[i], &word)) continue;
+      const bool may_go = word.state() == PageState::kClean && word.write_protected() &&
+                          !core.table.block(block_of(out[i])).pinned();
+      if (!may_go) {
+        core.table.unlock(out[i], word);
+        continue;
+      }
+      batch.page[batch.size] = out[i];
+      batch.word[batch.size++] = word;
+    }
+  }
+  return release(core, batch, who);
+}
+
+std::size_t discard_copied(Core& core, Worker& w, std::size_t max, Evictor who, std::size_t* left) {
+  *left = 0;
+  if (max > kStagingPages) max = kStagingPages;
+  PageIndex out[kStagingPages];
+  const std::size_t got = core.copied.pop(out, max, core.ops.now() - kGraceTime);
+  if (got == 0) return 0;
+  Batch batch;
+  for (std::size_t i = 0; i < got; ++i) {
+    PageWord word;
+    if (!core.table.try_lock(out[i], &word)) continue;
+    if (word.state() != PageState::kClean || core.table.block(block_of(out[i])).pinned()) {
+      core.table.unlock(out[i], word);
+      continue;
+    }
+    batch.page[batch.size] = out[i];
+    batch.word[batch.size++] = word;
+  }
+  if (batch.size == 0) return got;
+  if (core.ops.may_hold_long_pins()) {
+    core.stats.refused_pins.add(batch.size);
+    for (std::size_t i = 0; i < batch.size; ++i) {
+      core.table.unlock(batch.page[i], batch.word[i]);
+      core.copied.push(batch.page[i], core.ops.now());
+    }
+    return got;
+  }
+  std::uintptr_t from[kStagingPages];
+  for (std::size_t i = 0; i < batch.size; ++i) from[i] = core.home(batch.page[i]);
+  std::size_t read = 0;
+  if (core.ops.copy_pages(from, batch.size, w.staging, &read).failed()) {
+    core.stats.errors_read_pages.add();
+  }
+  Batch same;
+  for (std::size_t i = 0; i < batch.size; ++i) {
+    const PageWord was = batch.word[i];
+    if (i >= read) {
+      core.table.unlock(batch.page[i], was);
+      continue;
+    }
+    const char* content = w.staging + i * kPageSize;
+    if (page_checksum(content) != core.store->checksum(SlotId{was.slot()})) {
+      // Somebody wrote without a fault. What is in memory counts; the protection is lifted at the next write.
+      core.store->drop(SlotId{was.slot()});
+      core.settle(batch.page[i], was,
+                  was.with_state(PageState::kResident).with_slot(0).with_write_protected(false),
+                  core.stats.pages_changed);
+      continue;
+    }
+    same.page[same.size] = batch.page[i];
+    same.word[same.size++] = was;
+  }
+  *left = release(core, same, who);
+  return got;
+}
+
+}  // namespace heaptier

@@ -1,0 +1,393 @@
+#include "runtime/fault_service.h"
+
+#include <cstring>
+
+#include "policies/refault.h"
+#include "runtime/discard.h"
+
+namespace heaptier {
+namespace {
+
+constexpr FaultReply kBusyReply{FaultVerdict::kBusy, 0, 0};
+constexpr FaultReply kGoneReply{FaultVerdict::kGone, 0, 0};
+
+// Pages discarded on behalf of one fault that finds memory above the high watermark: one batch, one TLB flush.
+constexpr std::size_t kInlineBatch = 64;
+// How long one fault may be held back for the background thread when nothing can be discarded at once.
+constexpr Nanos kLongestThrottle = millis(10);
+
+void fill_pattern(char* page, std::uint32_t pattern) {
+  if (pattern == 0) {
+    std::memset(page, 0, kPageSize);
+    return;
+  }
+  for (std::size_t i = 0; i < kPageSize; i += sizeof pattern) {
+    std::memcpy(page + i, &pattern, sizeof pattern);
+  }
+}
+
+}  // namespace
+
+FaultReply FaultService::on_fault(const FaultEvent& event, unsigned worker) {
+  if (worker >= worker_count_) return kBusyReply;
+  Worker& w = workers_[worker];
+  // A fault on the park, or of a thread of ours: the content was taken away by a raw system call between our
+  // look and our touch. It reads as zero, as the application asked; nobody may wait for a lock here, since the
+  // faulting thread may hold it.
+  if (core_.in_park(event.address) ||
+      (is_own_ != nullptr && event.tid != 0 && is_own_(event.tid))) {
+    return own_thread_fault(event.address);
+  }
+  if (!core_.space.contains(reinterpret_cast<const void*>(event.address))) {  // NOLINT
+    core_.stats.errors_events.add();
+    return kGoneReply;
+  }
+  const PageIndex p = core_.space.page_at(event.address);
+  if (!core_.table.managed(p)) return kBusyReply;  // being registered: its words come in a moment
+  if (!event.wp && throttled(w)) return kBusyReply;
+  PageWord was;
+  if (!core_.table.try_lock(p, &was)) {
+    core_.stats.faults_waited.add();
+    return kBusyReply;
+  }
+  return resolve(p, was, event, w);
+}
+
+FaultReply FaultService::resolve(PageIndex p, PageWord was, const FaultEvent& event, Worker& w) {
+  if (event.wp) return written(p, was);
+  switch (was.state()) {
+    case PageState::kUntouched:
+      return first_touch(p, was, event, w);
+    case PageState::kResident:
+    case PageState::kClean:
+      return lost(p, was, event, w);
+    case PageState::kParked:
+      return unpark(p, was, w);
+    case PageState::kStored:
+      return fetch(p, was, event, w);
+    case PageState::kFilled:
+      return refill(p, was, w);
+    case PageState::kPoisoned:
+      break;
+  }
+  core_.stats.faults.add();
+  core_.stats.faults_poisoned.add();
+  (void)core_.port->poison(core_.home(p), kPageSize);  // again: a fork or a free may have lifted it
+  core_.table.unlock(p, was);
+  return wake(p);
+}
+
+// The page stays as it is and the fault comes back: memory is short for a moment, or the mapping is changing.
+FaultReply FaultService::try_again(PageIndex p, PageWord was) {
+  core_.table.unlock(p, was);
+  core_.stats.faults.add();
+  core_.stats.faults_failed.add();
+  return kBusyReply;
+}
+
+// Pages that a run of faults in address order deserves: doubled each time the run goes on, 1 when it breaks.
+// After Linux' mm/readahead.c, with one run a pageblock.
+std::uint32_t FaultService::window_for(PageIndex p) {
+  Pageblock& block = core_.table.block(block_of(p));
+  const std::uint32_t at = page_in_block(p);
+  std::uint32_t window = block.window.load(std::memory_order_relaxed);
+  const bool goes_on = block.expected.load(std::memory_order_relaxed) == at && at != 0;
+  window = goes_on ? (window == 0 ? 2 : window * 2) : 1;
+  if (window > kMaxWindow) window = kMaxWindow;
+  const auto left = static_cast<std::uint32_t>(kPagesPerBlock) - at;
+  if (window > left) window = left;
+  block.window.store(static_cast<std::uint8_t>(window), std::memory_order_relaxed);
+  block.expected.store(static_cast<std::uint16_t>(at + window), std::memory_order_relaxed);
+  return window;
+}
+
+// Above the high watermark the fault pays for its page: the oldest pages on probation leave first. Where there
+// are none (everything is being written), it waits a little for the background thread.
+bool FaultService::throttled(Worker& w) {
+  if (!core_.above_high()) return false;
+  if (discard_fetched(core_, kInlineBatch, Evictor::kInline) > 0) {
+    w.throttled_since = Nanos{};
+    return false;
+  }
+  core_.kicked.store(1, std::memory_order_release);
+  const Nanos now = core_.ops.now();
+  // A little room above the mark, so that many faults at once do not all stand still.
+  const std::uint64_t high = core_.high_pages.load(std::memory_order_relaxed);
+  if (core_.present_pages() < high + high / 32) return false;
+  if (w.throttled_since.v == 0) {
+    w.throttled_since = now;
+    return true;
+  }
+  if (now - w.throttled_since < kLongestThrottle) return true;
+  w.throttled_since = Nanos{};
+  return false;
+}
+
+FaultReply FaultService::first_touch(PageIndex p, PageWord was, const FaultEvent& event,
+                                     Worker& w) {
+  const std::uint32_t window = window_for(p);
+  // Neighbours that a sequential run will touch next, as far as they are untouched and free.
+  std::uint32_t n = 1;
+  for (; n < window; ++n) {
+    PageWord next;
+    const PageIndex q{p.v + n};
+    if (!core_.table.try_lock(q, &next)) break;
+    if (next.state() != PageState::kUntouched) {
+      core_.table.unlock(q, next);
+      break;
+    }
+  }
+  RunResult r;
+  if (event.write || n > 1) {
+    std::memset(w.staging, 0, std::size_t{n} * kPageSize);
+    r = core_.port->copy(core_.home(p), w.staging, std::size_t{n} * kPageSize, false, false);
+  } else {
+    r = core_.port->zero(core_.home(p), kPageSize, false);
+  }
+  std::uint32_t done = static_cast<std::uint32_t>(r.done / kPageSize);
+  // Present although untouched: the kernel filled it before registration took effect. It is resident.
+  if (r.error.code == EEXIST && done < n) ++done;
+  const PageWord fresh = PageWord{}.with_state(PageState::kResident);
+  for (std::uint32_t i = n; i-- > 1;) {
+    const PageIndex q{p.v + i};
+    if (i < done) {
+      core_.settle(q, PageWord{}, fresh, core_.stats.pages_zero_filled);
+    } else {
+      core_.table.unlock(q, PageWord{});
+    }
+  }
+  if (done == 0) {
+    core_.stats.errors_zero.add();
+    if (r.error.code == ESRCH || r.error.code == ENOENT || r.error.code == EINVAL) {
+      core_.table.unlock(p, was);
+      return kGoneReply;
+    }
+    return try_again(p, was);
+  }
+  core_.stats.faults.add();
+  core_.stats.faults_zero.add();
+  core_.settle(p, was, fresh, core_.stats.pages_zero_filled);
+  return wake(p, done);
+}
+
+// We hold the page for present and yet it faults. Either another handler served the same fault a moment ago
+// (the page is there: EEXIST), or the application had the kernel empty it by a raw system call (it reads as zero).
+FaultReply FaultService::lost(PageIndex p, PageWord was, const FaultEvent&, Worker& w) {
+  std::memset(w.staging, 0, kPageSize);
+  const RunResult r = core_.port->copy(core_.home(p), w.staging, kPageSize, false, false);
+  core_.stats.faults.add();
+  if (r.done == kPageSize) {
+    core_.stats.faults_lost.add();
+    PageWord now = PageWord{}.with_state(PageState::kResident);
+    if (was.state() == PageState::kClean) {
+      core_.store->drop(SlotId{was.slot()});
+      core_.settle(p, was, now, core_.stats.pages_written);
+    } else {
+      core_.table.publish(p, was, now);
+    }
+    return wake(p);
+  }
+  core_.stats.faults_stale.add();
+  core_.table.unlock(p, was);
+  return wake(p);
+}
+
+FaultReply FaultService::own_thread_fault(std::uintptr_t address) {
+  core_.stats.faults.add();
+  core_.stats.faults_lost.add();
+  (void)core_.port->zero(address, kPageSize, false);
+  return {FaultVerdict::kWake, address, kPageSize};
+}
+
+FaultReply FaultService::unpark_huge(PageIndex p, PageWord was) {
+  const BlockIndex b = block_of(p);
+  Pageblock& block = core_.table.block(b);
+  if (!block.gate.try_lock()) {
+    core_.table.unlock(p, was);
+    return kBusyReply;
+  }
+  const PageIndex first = first_page(b);
+  RunResult r{kOk, 0};
+  const bool whole = block.huge.load(std::memory_order_relaxed);
+  if (whole) {
+    r = core_.port->move(core_.home(first), core_.park(first), kPageblockSize, false);
+  }
+  if (!whole || r.done != kPageblockSize) {
+    // Shared with a forked child, or already being taken apart: from now on page by page, by copying.
+    block.huge.store(false, std::memory_order_relaxed);
+    block.residue.store(true, std::memory_order_relaxed);
+    if (whole && r.error.code == EBUSY) core_.stats.refused_busy.add();
+    block.gate.unlock();
+    core_.table.unlock(p, was);
+    return kBusyReply;  // comes back at once, to the copying branch
+  }
+  for (std::uint32_t i = 0; i < kPagesPerBlock; ++i) {
+    const PageIndex q{first.v + i};
+    const PageWord word = q == p ? was : core_.table.lock(q);
+    if (word.state() == PageState::kParked) {
+      core_.settle(q, word, word.with_state(PageState::kResident), core_.stats.pages_unparked_touch);
+    } else {
+      core_.table.unlock(q, word);
+    }
+  }
+  block.gate.unlock();
+  block.touches.fetch_add(static_cast<std::uint16_t>(kPagesPerBlock), std::memory_order_relaxed);
+  core_.stats.faults.add();
+  core_.stats.faults_hint.add();
+  core_.stats.huge_unparked.add();
+  return {FaultVerdict::kWake, core_.home(first), kPageblockSize};
+}
+
+FaultReply FaultService::unpark(PageIndex p, PageWord was, Worker&) {
+  Pageblock& block = core_.table.block(block_of(p));
+  if (block.huge.load(std::memory_order_relaxed)) return unpark_huge(p, was);
+  RunResult r{{EBUSY}, 0};
+  // While the store takes a huge page apart its frames stay where they are (moving one would split it page by
+  // page, 0.4 ms); the copy at home is what counts.
+  if (!block.residue.load(std::memory_order_acquire)) {
+    r = core_.port->move(core_.home(p), core_.park(p), kPageSize, false);
+  }
+  if (r.error.code == EBUSY) {
+    // Pinned there, or shared with a forked child: copy. The frame is given back with the block's others.
+    r = core_.port->copy(core_.home(p), reinterpret_cast<const void*>(core_.park(p)),  // NOLINT
+                         kPageSize, false, false);
+    if (r.done == kPageSize) block.residue.store(true, std::memory_order_release);
+  }
+  if (r.done != kPageSize && r.error.code != EEXIST) {
+    core_.stats.errors_move.add();
+    if (r.error.code == ESRCH) {
+      core_.table.unlock(p, was);
+      return kGoneReply;
+    }
+    return try_again(p, was);
+  }
+  block.touches.fetch_add(1, std::memory_order_relaxed);
+  core_.stats.faults.add();
+  core_.stats.faults_hint.add();
+  core_.settle(p, was, was.with_state(PageState::kResident), core_.stats.pages_unparked_touch);
+  return wake(p);
+}
+
+FaultReply FaultService::fetch(PageIndex p, PageWord was, const FaultEvent& event, Worker& w) {
+  StoreTier& store = *core_.store;
+  store.prefetch(SlotId{was.slot()});
+  const std::uint32_t window = window_for(p);
+  if (store.fetch(w.workspace, SlotId{was.slot()}, w.staging) == FetchOutcome::kCorrupt) {
+    core_.stats.faults.add();
+    core_.stats.faults_poisoned.add();
+    (void)core_.port->poison(core_.home(p), kPageSize);
+    store.drop(SlotId{was.slot()});
+    core_.settle(p, was, was.with_state(PageState::kPoisoned).with_slot(0),
+                 core_.stats.pages_poisoned);
+    return wake(p);
+  }
+  // The pages that a sequential run will want next come along in the same copy.
+  PageWord words[kMaxWindow];
+  words[0] = was;
+  std::uint32_t n = 1;
+  for (; n < window; ++n) {
+    const PageIndex q{p.v + n};
+    if (!core_.table.try_lock(q, &words[n])) break;
+    if (words[n].state() != PageState::kStored ||
+        store.fetch(w.workspace, SlotId{words[n].slot()},
+                    w.staging + std::size_t{n} * kPageSize) != FetchOutcome::kFetched) {
+      core_.table.unlock(q, words[n]);
+      break;
+    }
+  }
+  RefaultVerdict verdict = judge_refault(
+      {core_.discards.load(std::memory_order_relaxed), was.stamp(),
+       core_.stamp_shift.load(std::memory_order_relaxed), was.estimate(),
+       core_.table.total(PageState::kResident)});
+  // A page fetched by a write loses its copy at once: no second fault to lift the protection.
+  const bool dirty = event.write && n == 1;
+  const RunResult r = core_.port->copy(core_.home(p), w.staging, std::size_t{n} * kPageSize, !dirty,
+                                       false);
+  const auto done = static_cast<std::uint32_t>(r.done / kPageSize);
+  for (std::uint32_t i = n; i-- > 1;) {
+    const PageIndex q{p.v + i};
+    if (i >= done) {
+      core_.table.unlock(q, words[i]);
+      continue;
+    }
+    core_.settle(q, words[i],
+                 words[i].with_state(PageState::kClean).with_write_protected(true),
+                 core_.stats.pages_fetched_ahead);
+    core_.fetched.push(q, Nanos{});
+  }
+  Pageblock& block = core_.table.block(block_of(p));
+  if (done == 0 && r.error.code != EEXIST) {
+    core_.stats.errors_copy.add();
+    if (r.error.code == ESRCH || r.error.code == ENOENT) {
+      core_.table.unlock(p, was);
+      return kGoneReply;
+    }
+    // No memory for the page (a cgroup limit): make room, then again.
+    discard_fetched(core_, kInlineBatch, Evictor::kInline);
+    return try_again(p, was);
+  }
+  block.touches.fetch_add(1, std::memory_order_relaxed);
+  core_.stats.faults.add();
+  core_.stats.faults_fetch.add();
+  const PageWord now = was.with_estimate(verdict.estimate).with_write_protected(!dirty);
+  if (done == 0 || dirty || verdict.promote) {
+    store.drop(SlotId{was.slot()});
+    core_.settle(p, was,
+                 now.with_state(PageState::kResident)
+                     .with_slot(0)
+                     .with_write_protected(!dirty && done > 0)
+                     .with_credits(verdict.promote ? verdict.credits : 0),
+                 core_.stats.pages_fetched_hot);
+  } else {
+    core_.settle(p, was, now.with_state(PageState::kClean), core_.stats.pages_fetched);
+    core_.fetched.push(p, Nanos{});
+  }
+  return wake(p, done > 0 ? done : 1);
+}
+
+FaultReply FaultService::refill(PageIndex p, PageWord was, Worker& w) {
+  fill_pattern(w.staging, was.slot());
+  const RunResult r = core_.port->copy(core_.home(p), w.staging, kPageSize, false, false);
+  if (r.done != kPageSize && r.error.code != EEXIST) {
+    core_.stats.errors_copy.add();
+    if (r.error.code == ESRCH || r.error.code == ENOENT) {
+      core_.table.unlock(p, was);
+      return kGoneReply;
+    }
+    return try_again(p, was);
+  }
+  core_.table.block(block_of(p)).touches.fetch_add(1, std::memory_order_relaxed);
+  core_.stats.faults.add();
+  core_.stats.faults_fill.add();
+  core_.settle(p, was, PageWord{}.with_state(PageState::kResident),
+               core_.stats.pages_refilled_touch);
+  return wake(p);
+}
+
+// A write to a protected page: its copy, if any, is out of date from this moment on.
+FaultReply FaultService::written(PageIndex p, PageWord was) {
+  core_.stats.faults.add();
+  const PageState s = was.state();
+  if (s != PageState::kClean && s != PageState::kResident) {
+    // It left meanwhile: the access comes again, as a fault on an absent page.
+    core_.stats.faults_stale.add();
+    core_.table.unlock(p, was);
+    return wake(p);
+  }
+  if (Errno e = core_.port->write_protect(core_.home(p), kPageSize, false, false); e.failed()) {
+    core_.stats.errors_protect.add();
+    core_.table.unlock(p, was);
+    return e.code == ESRCH || e.code == ENOENT ? kGoneReply : kBusyReply;
+  }
+  core_.stats.faults_write.add();
+  const PageWord now = was.with_state(PageState::kResident).with_slot(0).with_write_protected(false);
+  if (s == PageState::kClean) {
+    core_.store->drop(SlotId{was.slot()});
+    core_.settle(p, was, now, core_.stats.pages_written);
+  } else {
+    core_.table.publish(p, was, now);
+  }
+  return wake(p);
+}
+
+}  // namespace heaptier

@@ -1,0 +1,54 @@
+// What happens when the application touches a page that is not there: the other half of every demotion.
+//
+// Thread rule: on_fault from any number of threads, each with a worker of its own. It never waits for a page:
+// locked pages are answered kBusy. It touches no managed memory and allocates nothing.
+#pragma once
+
+#include <cstdint>
+
+#include "runtime/core.h"
+#include "uffd/fault_sink.h"
+
+namespace heaptier {
+
+class FaultService final : public FaultSink {
+ public:
+  // A fetch brings at most this many pages.
+  static constexpr std::uint32_t kMaxWindow = 32;
+
+  explicit FaultService(Core& core) : core_(core) {}
+
+  // `workers`: one for each number on_fault is called with; they outlive the service.
+  void use_workers(Worker* workers, unsigned count) {
+    workers_ = workers;
+    worker_count_ = count;
+  }
+  FaultReply on_fault(const FaultEvent& event, unsigned worker) override;
+  // Tells faults of heaptier's own threads from the application's (uffd/fault_loop.h).
+  void set_own_thread_test(bool (*is_own)(std::uint32_t tid)) { is_own_ = is_own; }
+
+ private:
+  FaultReply resolve(PageIndex p, PageWord was, const FaultEvent& event, Worker& w);
+  FaultReply first_touch(PageIndex p, PageWord was, const FaultEvent& event, Worker& w);
+  FaultReply lost(PageIndex p, PageWord was, const FaultEvent& event, Worker& w);
+  FaultReply unpark(PageIndex p, PageWord was, Worker& w);
+  FaultReply unpark_huge(PageIndex p, PageWord was);
+  FaultReply fetch(PageIndex p, PageWord was, const FaultEvent& event, Worker& w);
+  FaultReply refill(PageIndex p, PageWord was, Worker& w);
+  FaultReply written(PageIndex p, PageWord was);
+  FaultReply own_thread_fault(std::uintptr_t address);
+
+  std::uint32_t window_for(PageIndex p);
+  bool throttled(Worker& w);
+  FaultReply wake(PageIndex p, std::uint32_t pages = 1) const {
+    return {FaultVerdict::kWake, core_.home(p), std::size_t{pages} * kPageSize};
+  }
+  FaultReply try_again(PageIndex p, PageWord was);
+
+  Core& core_;
+  Worker* workers_ = nullptr;
+  unsigned worker_count_ = 0;
+  bool (*is_own_)(std::uint32_t) = nullptr;
+};
+
+}  // namespace heaptier

@@ -1,0 +1,540 @@
+#include "runtime/migration.h"
+
+#include "runtime/bootstrap_heap.h"
+#include "runtime/os/advice.h"
+
+namespace heaptier {
+namespace {
+
+constexpr auto kBlockPages = static_cast<std::uint32_t>(kPagesPerBlock);
+// How many clock passes an incompressible page is left alone.
+constexpr std::uint32_t kIncompressiblePasses = 3;
+
+}  // namespace
+
+Errno Migration::scan(BlockIndex b, std::uint16_t* present, bool* huge) {
+  const std::uintptr_t at = core_.space.address_of(b);
+  *present = 0;
+  *huge = false;
+  ScannedRun runs[64];
+  std::uintptr_t next = at;
+  while (next < at + kPageblockSize) {
+    std::size_t found = 0;
+    const std::uintptr_t from = next;
+    if (Errno e = core_.ops.scan(from, at + kPageblockSize - from, runs, 64, &found, &next);
+        e.failed()) {
+      core_.stats.errors_scan.add();
+      return e;
+    }
+    for (std::size_t i = 0; i < found; ++i) {
+      *present = static_cast<std::uint16_t>(*present + runs[i].bytes / kPageSize);
+      if (runs[i].huge && runs[i].bytes == kPageblockSize) *huge = true;
+    }
+    if (next == from) break;
+  }
+  return kOk;
+}
+
+Errno Migration::manage(BlockIndex b) {
+  Pageblock& block = core_.table.block(b);
+  if (block.words.load(std::memory_order_relaxed) != nullptr) return kOk;
+  std::atomic<std::uint64_t>* words = core_.table.make_words();
+  if (words == nullptr) {
+    core_.stats.errors_memory.add();
+    return {ENOMEM};
+  }
+  const std::uintptr_t home = core_.space.address_of(b);
+  const std::uintptr_t park = core_.park(first_page(b));
+  // Register first, look second: a page that is touched in between faults and waits for the words. The other way
+  // round it could appear unseen and would later be taken for untouched.
+  Errno e = core_.ensure_park(b);
+  if (e.ok()) e = core_.port->register_range(park, kPageblockSize);
+  if (e.ok()) {
+    e = core_.port->register_range(home, kPageblockSize);
+    if (e.failed()) (void)core_.port->unregister_range(park, kPageblockSize);
+  }
+  if (e.failed()) {
+    core_.stats.errors_register.add();
+    bootstrap::release(words, kPagesPerBlock * sizeof *words);
+    return e;
+  }
+  block.registered.store(true, std::memory_order_relaxed);
+  ScannedRun runs[64];
+  std::uintptr_t next = home;
+  std::uint32_t found_pages = 0;
+  while (next < home + kPageblockSize) {
+    std::size_t found = 0;
+    const std::uintptr_t from = next;
+    e = core_.ops.scan(from, home + kPageblockSize - from, runs, 64, &found, &next);
+    if (e.failed() || (found == 0 && next == from)) break;
+    for (std::size_t i = 0; i < found; ++i) {
+      const auto first = static_cast<std::uint32_t>((runs[i].start - home) / kPageSize);
+      const auto count = static_cast<std::uint32_t>(runs[i].bytes / kPageSize);
+      for (std::uint32_t k = 0; k < count; ++k) {
+        core_.table.seed(words, first + k, PageState::kResident);
+      }
+      found_pages += count;
+      if (runs[i].huge && runs[i].bytes == kPageblockSize) block.huge.store(true);
+    }
+  }
+  if (e.failed()) {
+    // Without knowing which pages are there nothing may be managed: give the range back as it was.
+    core_.stats.errors_scan.add();
+    block.huge.store(false);
+    (void)core_.port->unregister_range(home, kPageblockSize);
+    (void)core_.port->unregister_range(park, kPageblockSize);
+    (void)core_.port->wake(home, kPageblockSize);
+    block.registered.store(false, std::memory_order_relaxed);
+    bootstrap::release(words, kPagesPerBlock * sizeof *words);
+    return e;
+  }
+  core_.stats.pages_found.add(found_pages);
+  core_.stats.blocks_registered.add();
+  core_.table.adopt(b, words);
+  return kOk;
+}
+
+void Migration::clear_residue(BlockIndex b) {
+  Pageblock& block = core_.table.block(b);
+  if (!block.residue.load(std::memory_order_relaxed)) return;
+  SpinGuard gate(block.gate);
+  if (block.count(PageState::kParked) != 0) return;
+  if (core_.ops.advise(core_.park(first_page(b)), kPageblockSize, os::kAdviceDontNeed).ok()) {
+    block.residue.store(false, std::memory_order_release);
+  }
+}
+
+MoveOutcome Migration::park_huge(BlockIndex b) {
+  Pageblock& block = core_.table.block(b);
+  const PageIndex first = first_page(b);
+  MoveOutcome outcome;
+  PageWord words[kPagesPerBlock];
+  std::uint32_t held = 0;
+  for (; held < kBlockPages; ++held) {
+    if (!core_.table.try_lock({first.v + held}, &words[held])) break;
+    if (words[held].state() != PageState::kResident) {
+      core_.table.unlock({first.v + held}, words[held]);
+      // Not one huge page any more: the kernel or a free has split it.
+      block.huge.store(false, std::memory_order_relaxed);
+      break;
+    }
+  }
+  bool moved = false;
+  if (held == kBlockPages) {
+    const RunResult r =
+        core_.port->move(core_.park(first), core_.home(first), kPageblockSize, false);
+    moved = r.done == kPageblockSize;
+    if (!moved) {
+      if (r.error.code == EBUSY) {
+        outcome.busy = kBlockPages;
+        core_.stats.refused_busy.add(kBlockPages);
+      } else {
+        core_.stats.errors_move.add();
+        outcome.failed = true;
+      }
+      if (r.done != 0) {
+        // It was not huge after all and some pages went: say which.
+        block.huge.store(false, std::memory_order_relaxed);
+        const auto n = static_cast<std::uint32_t>(r.done / kPageSize);
+        for (std::uint32_t i = 0; i < n; ++i) {
+          core_.settle({first.v + i}, words[i],
+                       PageWord{}.with_state(PageState::kParked).with_estimate(words[i].estimate()),
+                       core_.stats.pages_parked);
+        }
+        outcome.moved = n;
+        for (std::uint32_t i = n; i < held; ++i) core_.table.unlock({first.v + i}, words[i]);
+        return outcome;
+      }
+    }
+  } else {
+    outcome.raced = 1;
+  }
+  for (std::uint32_t i = 0; i < held; ++i) {
+    const PageIndex p{first.v + i};
+    if (moved) {
+      core_.settle(p, words[i], PageWord{}.with_state(PageState::kParked), core_.stats.pages_parked);
+    } else {
+      core_.table.unlock(p, words[i]);
+    }
+  }
+  if (moved) {
+    outcome.moved = kBlockPages;
+    core_.stats.huge_parked.add();
+  }
+  return outcome;
+}
+
+// Moves each run of held pages; what cannot be moved is unlocked as it was.
+void Migration::move_runs(BlockIndex b, const PageWord* words, const bool* held,
+                          MoveOutcome* outcome) {
+  const PageIndex first = first_page(b);
+  std::uint32_t i = 0;
+  while (i < kBlockPages) {
+    if (!held[i]) {
+      ++i;
+      continue;
+    }
+    std::uint32_t end = i;
+    while (end < kBlockPages && held[end]) ++end;
+    while (i < end) {
+      const PageIndex p{first.v + i};
+      const std::size_t bytes = std::size_t{end - i} * kPageSize;
+      const RunResult r = core_.port->move(core_.park(p), core_.home(p), bytes, false);
+      const auto done = static_cast<std::uint32_t>(r.done / kPageSize);
+      for (std::uint32_t k = 0; k < done; ++k) {
+        core_.settle({p.v + k}, words[i + k],
+                     words[i + k].with_state(PageState::kParked).with_write_protected(false),
+                     core_.stats.pages_parked);
+      }
+      outcome->moved += done;
+      i += done;
+      if (i == end) break;
+      // The page at i refused. Busy: only this one stays. Anything else: the rest stays too.
+      const bool busy = r.error.code == EBUSY;
+      const std::uint32_t stay = busy ? i + 1 : end;
+      if (busy) {
+        ++outcome->busy;
+        core_.stats.refused_busy.add();
+      } else {
+        core_.stats.errors_move.add();
+        outcome->failed = true;
+      }
+      for (; i < stay; ++i) core_.table.unlock({first.v + i}, words[i]);
+    }
+  }
+}
+
+MoveOutcome Migration::park(BlockIndex b, bool spare_hot) {
+  Pageblock& block = core_.table.block(b);
+  MoveOutcome outcome;
+  if (block.pinned()) return outcome;
+  clear_residue(b);
+  if (block.residue.load(std::memory_order_relaxed)) return outcome;
+  SpinGuard gate(block.gate);
+  if (block.huge.load(std::memory_order_relaxed)) {
+    if (block.count(PageState::kParked) != 0) return outcome;  // already out
+    outcome = park_huge(b);
+    if (outcome.raced == 0) return outcome;
+    if (block.huge.load(std::memory_order_relaxed)) return outcome;
+    outcome = MoveOutcome{};
+  }
+  const PageIndex first = first_page(b);
+  PageWord words[kPagesPerBlock];
+  bool held[kPagesPerBlock] = {};
+  for (std::uint32_t i = 0; i < kBlockPages; ++i) {
+    const PageIndex p{first.v + i};
+    const PageWord seen = core_.table.peek(p);
+    if (seen.state() != PageState::kResident || !core_.table.try_lock(p, &words[i])) continue;
+    PageWord& word = words[i];
+    if (word.state() == PageState::kResident && word.incompressible() > 0) {
+      core_.table.publish(p, word, word.with_incompressible(word.incompressible() - 1));
+      ++outcome.incompressible;
+    } else if (word.state() == PageState::kResident && spare_hot && word.credits() > 0) {
+      core_.table.publish(p, word, word.with_credits(word.credits() - 1));
+    } else if (word.state() == PageState::kResident) {
+      held[i] = true;
+    } else {
+      core_.table.unlock(p, word);
+    }
+  }
+  move_runs(b, words, held, &outcome);
+  return outcome;
+}
+
+// One parked page goes home for another reason than a touch. The page is ours and stays ours if it cannot move.
+void Migration::bring_home(PageIndex p, PageWord was, PageWord now, Counter& flow,
+                           MoveOutcome* outcome) {
+  Pageblock& block = core_.table.block(block_of(p));
+  RunResult r{{EBUSY}, 0};
+  if (!block.residue.load(std::memory_order_relaxed)) {
+    r = core_.port->move(core_.home(p), core_.park(p), kPageSize, true);
+  }
+  if (r.error.code == EBUSY) {
+    r = core_.port->copy(core_.home(p), reinterpret_cast<const void*>(core_.park(p)),  // NOLINT
+                         kPageSize, false, true);
+    if (r.done == kPageSize) block.residue.store(true, std::memory_order_relaxed);
+  }
+  if (r.done != kPageSize && r.error.code != EEXIST) {
+    core_.stats.errors_move.add();
+    outcome->failed = true;
+    core_.table.unlock(p, was);
+    return;
+  }
+  core_.settle(p, was, now, flow);
+}
+
+MoveOutcome Migration::park_split(BlockIndex b) {
+  MoveOutcome outcome = park(b, false);
+  Pageblock& block = core_.table.block(b);
+  SpinGuard gate(block.gate);
+  if (block.count(PageState::kParked) != 0 &&
+      block.huge.exchange(false, std::memory_order_relaxed)) {
+    block.residue.store(true, std::memory_order_release);
+    core_.stats.huge_split.add();
+  }
+  return outcome;
+}
+
+MoveOutcome Migration::store(BlockIndex b, std::uint32_t max, Evictor who) {
+  MoveOutcome outcome;
+  if (core_.store == nullptr) {
+    outcome.store_full = true;
+    return outcome;
+  }
+  Pageblock& block = core_.table.block(b);
+  const PageIndex first = first_page(b);
+  if (block.huge.load(std::memory_order_relaxed)) {
+    // Taken apart from here on: touches copy their page home and leave the frames to be released together.
+    SpinGuard gate(block.gate);
+    if (block.count(PageState::kParked) != 0) {
+      if (block.huge.exchange(false, std::memory_order_relaxed)) core_.stats.huge_split.add();
+      block.residue.store(true, std::memory_order_release);
+    }
+  }
+  AddressRange frames[kPagesPerBlock];
+  std::size_t frame_runs = 0;
+  const std::uint32_t stamp = core_.stamp_now();
+  for (std::uint32_t i = 0; i < kBlockPages && outcome.moved < max; ++i) {
+    const PageIndex p{first.v + i};
+    PageWord was;
+    if (core_.table.peek(p).state() != PageState::kParked) continue;
+    if (!core_.table.try_lock(p, &was)) {
+      ++outcome.raced;
+      continue;
+    }
+    if (was.state() != PageState::kParked) {
+      core_.table.unlock(p, was);
+      ++outcome.raced;
+      continue;
+    }
+    const void* content = reinterpret_cast<const void*>(core_.park(p));  // NOLINT
+    core_.stats.store_tries.add();
+    std::uint32_t pattern = 0;
+    SlotId slot;
+    if (same_filled(content, &pattern)) {
+      core_.settle(p, was, PageWord{}.with_state(PageState::kFilled).with_slot(pattern),
+                   core_.stats.pages_filled_parked);
+    } else {
+      const StoreOutcome stored = core_.store->store(worker_.workspace, content, p, &slot);
+      if (stored != StoreOutcome::kStored) {
+        const bool full = stored == StoreOutcome::kFull;
+        if (full) {
+          core_.stats.store_full.add();
+          outcome.store_full = true;
+        } else {
+          core_.stats.store_incompressible.add();
+          ++outcome.incompressible;
+        }
+        bring_home(p, was,
+                   was.with_state(PageState::kResident)
+                       .with_incompressible(full ? 0 : kIncompressiblePasses),
+                   core_.stats.pages_unparked_other, &outcome);
+        if (full) break;
+        continue;
+      }
+      core_.settle(p, was,
+                   was.with_state(PageState::kStored).with_slot(slot.v).with_stamp(stamp).with_credits(0),
+                   core_.stats.pages_stored_parked);
+    }
+    ++outcome.moved;
+    const std::uintptr_t frame = core_.park(p);
+    if (frame_runs > 0 && frames[frame_runs - 1].end() == frame) {
+      frames[frame_runs - 1].bytes += kPageSize;
+    } else {
+      frames[frame_runs++] = {frame, kPageSize};
+    }
+  }
+  core_.discards.fetch_add(outcome.moved, std::memory_order_relaxed);
+  count_evicted(core_, who, outcome.moved);
+  if (block.residue.load(std::memory_order_relaxed)) {
+    clear_residue(b);  // all frames of the block at once, when the last page has left
+  } else if (frame_runs > 0) {
+    std::size_t done = 0;
+    if (core_.ops.discard(frames, frame_runs, &done).failed()) {
+      core_.stats.errors_discard.add();
+      block.residue.store(true, std::memory_order_release);
+    }
+  }
+  return outcome;
+}
+
+MoveOutcome Migration::copy_out(BlockIndex b, std::uint32_t* next) {
+  MoveOutcome outcome;
+  Pageblock& block = core_.table.block(b);
+  if (core_.store == nullptr || block.pinned()) {
+    *next = kBlockPages;
+    outcome.store_full = core_.store == nullptr;
+    return outcome;
+  }
+  const PageIndex first = first_page(b);
+  PageIndex pages[kStagingPages];
+  PageWord words[kStagingPages];
+  bool was_writable[kStagingPages];
+  std::size_t n = 0;
+  bool any_writable = false;
+  std::uint32_t i = *next;
+  for (; i < kBlockPages && n < kStagingPages; ++i) {
+    const PageIndex p{first.v + i};
+    if (core_.table.peek(p).state() != PageState::kResident) continue;
+    PageWord word;
+    if (!core_.table.try_lock(p, &word)) continue;
+    if (word.state() != PageState::kResident) {
+      core_.table.unlock(p, word);
+    } else if (word.incompressible() > 0) {
+      core_.table.publish(p, word, word.with_incompressible(word.incompressible() - 1));
+      ++outcome.incompressible;
+    } else if (word.credits() > 0) {
+      core_.table.publish(p, word, word.with_credits(word.credits() - 1));
+    } else {
+      pages[n] = p;
+      words[n] = word;
+      was_writable[n] = !word.write_protected();
+      any_writable = any_writable || was_writable[n];
+      ++n;
+    }
+  }
+  *next = i;
+  if (n == 0) return outcome;
+
+  // Protect what is writable, in runs: from here on a new pin for writing must fault first.
+  for (std::size_t k = 0; any_writable && k < n;) {
+    if (!was_writable[k]) {
+      ++k;
+      continue;
+    }
+    std::size_t end = k + 1;
+    while (end < n && was_writable[end] && pages[end].v == pages[end - 1].v + 1) ++end;
+    if (core_.port->write_protect(core_.home(pages[k]), (end - k) * kPageSize, true, false).failed()) {
+      core_.stats.errors_protect.add();
+      for (std::size_t x = 0; x < n; ++x) core_.table.unlock(pages[x], words[x]);
+      outcome.failed = true;
+      return outcome;
+    }
+    k = end;
+  }
+  const bool pins = any_writable && core_.ops.may_hold_long_pins();
+  std::uintptr_t from[kStagingPages];
+  for (std::size_t k = 0; k < n; ++k) from[k] = core_.home(pages[k]);
+  std::size_t read = 0;
+  if (core_.ops.copy_pages(from, n, worker_.staging, &read).failed()) {
+    core_.stats.errors_read_pages.add();
+    outcome.failed = true;
+  }
+  const Nanos now = core_.ops.now();
+  for (std::size_t k = 0; k < n; ++k) {
+    const PageIndex p = pages[k];
+    const PageWord was = words[k];
+    if (k >= read || outcome.store_full || (pins && was_writable[k])) {
+      if (k < read && pins && was_writable[k]) {
+        core_.stats.refused_pins.add();
+        ++outcome.busy;
+      }
+      core_.table.unlock(p, was);  // the protection, if new, is lifted by the next write
+      continue;
+    }
+    core_.stats.store_tries.add();
+    SlotId slot;
+    const StoreOutcome stored =
+        core_.store->store(worker_.workspace, worker_.staging + k * kPageSize, p, &slot);
+    if (stored != StoreOutcome::kStored) {
+      const bool full = stored == StoreOutcome::kFull;
+      outcome.store_full = outcome.store_full || full;
+      if (full) {
+        core_.stats.store_full.add();
+        core_.table.unlock(p, was);
+      } else {
+        core_.stats.store_incompressible.add();
+        ++outcome.incompressible;
+        core_.table.publish(p, was, was.with_incompressible(kIncompressiblePasses));
+      }
+      continue;
+    }
+    core_.settle(p, was,
+                 was.with_state(PageState::kClean).with_slot(slot.v).with_write_protected(true),
+                 core_.stats.pages_stored_protected);
+    ++outcome.moved;
+    if (was_writable[k]) {
+      core_.copied.push(p, now);
+    } else {
+      core_.fetched.push(p, Nanos{});
+    }
+  }
+  return outcome;
+}
+
+MoveOutcome Migration::unpark(BlockIndex b) {
+  MoveOutcome outcome;
+  Pageblock& block = core_.table.block(b);
+  const PageIndex first = first_page(b);
+  if (block.huge.load(std::memory_order_relaxed)) {
+    SpinGuard gate(block.gate);
+    PageWord words[kPagesPerBlock];
+    std::uint32_t held = 0;
+    for (; held < kBlockPages; ++held) {
+      if (!core_.table.try_lock({first.v + held}, &words[held])) break;
+      if (words[held].state() != PageState::kParked) {
+        core_.table.unlock({first.v + held}, words[held]);
+        break;
+      }
+    }
+    RunResult r{kOk, 0};
+    if (held == kBlockPages) {
+      r = core_.port->move(core_.home(first), core_.park(first), kPageblockSize, true);
+    }
+    const bool moved = r.done == kPageblockSize;
+    for (std::uint32_t i = 0; i < held; ++i) {
+      const PageIndex p{first.v + i};
+      if (moved) {
+        core_.settle(p, words[i], words[i].with_state(PageState::kResident),
+                     core_.stats.pages_unparked_other);
+      } else {
+        core_.table.unlock(p, words[i]);
+      }
+    }
+    if (moved) {
+      core_.stats.huge_unparked.add();
+      outcome.moved = kBlockPages;
+      return outcome;
+    }
+    if (held != kBlockPages) {
+      outcome.raced = 1;
+      return outcome;
+    }
+    block.huge.store(false, std::memory_order_relaxed);
+    block.residue.store(true, std::memory_order_release);
+  }
+  for (std::uint32_t i = 0; i < kBlockPages; ++i) {
+    const PageIndex p{first.v + i};
+    PageWord was;
+    if (core_.table.peek(p).state() != PageState::kParked) continue;
+    if (!core_.table.try_lock(p, &was)) {
+      ++outcome.raced;
+      continue;
+    }
+    if (was.state() != PageState::kParked) {
+      core_.table.unlock(p, was);
+      continue;
+    }
+    bring_home(p, was, was.with_state(PageState::kResident), core_.stats.pages_unparked_other,
+               &outcome);
+    ++outcome.moved;
+  }
+  clear_residue(b);
+  return outcome;
+}
+
+MoveOutcome Migration::collapse(BlockIndex b) {
+  MoveOutcome outcome;
+  core_.stats.collapse_tries.add();
+  const Errno e = core_.ops.advise(core_.space.address_of(b), kPageblockSize, os::kAdviceCollapse);
+  if (e.failed()) {
+    core_.stats.collapse_failed.add();
+    outcome.failed = true;
+    return outcome;
+  }
+  core_.stats.collapse_done.add();
+  outcome.moved = kBlockPages;
+  return outcome;
+}
+
+}  // namespace heaptier

@@ -1,0 +1,14 @@
+// madvise(2)'s numbers, for rooms that may not include the kernel's headers. Checked in kernel_memory.cc.
+#pragma once
+
+namespace heaptier::os {
+
+inline constexpr int kAdviceDontNeed = 4;
+inline constexpr int kAdviceFree = 8;
+inline constexpr int kAdviceHuge = 14;
+inline constexpr int kAdviceNoHuge = 15;
+inline constexpr int kAdviceDontFork = 10;
+inline constexpr int kAdviceDontDump = 16;
+inline constexpr int kAdviceCollapse = 25;  // Linux 6.1
+
+}  // namespace heaptier::os
