@@ -1,4 +1,5 @@
-// One line that shows how far a long part has come: a bar on a terminal, a line at each quarter elsewhere.
+// One line that shows how far a long part has come: a bar on a terminal, a line at each quarter
+// elsewhere.
 #pragma once
 
 #include <chrono>
@@ -13,7 +14,8 @@ class Progress {
   Progress(const Progress&) = delete;
   Progress& operator=(const Progress&) = delete;
 
-  // `note` stands behind the bar ("312 of 520 MB"). Cheap enough to be called thousands of times a second.
+  // `note` stands behind the bar ("312 of 520 MB"). Cheap enough to be called thousands of times a
+  // second.
   void show(double done, const std::string& note);
   // The closing line: what came out.
   void finish(const std::string& result);

@@ -1,5 +1,5 @@
-// Random numbers for the demo: splitmix64, seeded by two numbers, the same on every machine; and the zipfian
-// choice of keys.
+// Random numbers for the demo: splitmix64, seeded by two numbers, the same on every machine; and
+// the zipfian choice of keys.
 #pragma once
 
 #include <cmath>
@@ -25,8 +25,8 @@ class Random {
   std::uint64_t state_;
 };
 
-// Zipfian ranks 0..n-1 (Gray et al., "Quickly generating billion-record synthetic databases", as in YCSB), spread
-// over the key space, so that hot keys are not neighbours in memory.
+// Zipfian ranks 0..n-1 (Gray et al., "Quickly generating billion-record synthetic databases", as in
+// YCSB), spread over the key space, so that hot keys are not neighbours in memory.
 class Zipf {
  public:
   Zipf(std::uint32_t n, double theta) : n_(n), theta_(theta) {

@@ -51,7 +51,9 @@ int parse_value(std::string_view buffer, std::size_t* at, Reply* reply) {
 
 }  // namespace
 
-void append_command_head(std::size_t parts, std::string* out) { append_length('*', parts, out); }
+void append_command_head(std::size_t parts, std::string* out) {
+  append_length('*', parts, out);
+}
 
 void append_bulk(std::string_view part, std::string* out) {
   append_length('$', part.size(), out);

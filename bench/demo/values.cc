@@ -13,8 +13,8 @@
 namespace heaptier::demo {
 namespace {
 
-constexpr std::array<std::string_view, 7> kPrefixes = {"doc:",  "page:", "log:",  "session:",
-                                                       "feed:", "user:", "thumb:"};
+constexpr std::array<std::string_view, 7> kPrefixes = {
+    "doc:", "page:", "log:", "session:", "feed:", "user:", "thumb:"};
 // Out of 100 keys; thumbnails take the rest.
 constexpr std::array<unsigned, 6> kShares = {30, 18, 12, 12, 10, 12};
 constexpr unsigned kFeedLength = 40;
@@ -31,10 +31,12 @@ constexpr std::array<std::string_view, 64> kWords = {
     "quantity", "rating",  "region",   "review",  "service", "shipping", "status",   "summary"};
 
 constexpr std::array<std::string_view, kUserFields> kFields = {
-    "id",    "name",     "email",  "city",  "country", "language", "created",  "last_seen",
-    "plan",  "credit",   "avatar", "bio",   "tags",    "visits",   "referrer", "settings"};
+    "id",   "name",   "email",  "city", "country", "language", "created",  "last_seen",
+    "plan", "credit", "avatar", "bio",  "tags",    "visits",   "referrer", "settings"};
 
-std::string_view word(Random& r) { return kWords[r.below(kWords.size())]; }
+std::string_view word(Random& r) {
+  return kWords[r.below(kWords.size())];
+}
 
 void add_number(std::uint64_t n, std::string* out) {
   char text[24];
@@ -129,9 +131,9 @@ void add_log(Random& r, std::string* out) {
     seconds += r.below(3);
     char head[64];
     const int length =
-        std::snprintf(head, sizeof head, "2024-03-%02u %02u:%02u:%02u.%03u ", unsigned(1 + r.below(28)),
-                      unsigned(seconds / 3600 % 24), unsigned(seconds / 60 % 60),
-                      unsigned(seconds % 60), unsigned(r.below(1000)));
+        std::snprintf(head, sizeof head, "2024-03-%02u %02u:%02u:%02u.%03u ",
+                      unsigned(1 + r.below(28)), unsigned(seconds / 3600 % 24),
+                      unsigned(seconds / 60 % 60), unsigned(seconds % 60), unsigned(r.below(1000)));
     out->append(head, static_cast<std::size_t>(length));
     out->append(r.below(8) == 0 ? "WARN  " : "INFO  ");
     out->append(word(r));
@@ -165,7 +167,8 @@ void add_feed_element(std::uint32_t id, std::uint32_t position, std::string* out
   out->append("\"}");
 }
 
-// The last write, of the first `version` ones, that set this field (write v sets field v % kUserFields); 0: none.
+// The last write, of the first `version` ones, that set this field (write v sets field v %
+// kUserFields); 0: none.
 std::uint32_t last_write_of_field(std::uint32_t version, unsigned field) {
   const std::uint32_t back = (version + kUserFields - field) % kUserFields;
   return version > back ? version - back : 0;
@@ -208,8 +211,12 @@ Kind kind_of(std::uint32_t id) {
   return Kind::kThumbnail;
 }
 
-bool is_list(Kind kind) { return kind == Kind::kFeed; }
-bool is_hash(Kind kind) { return kind == Kind::kUser; }
+bool is_list(Kind kind) {
+  return kind == Kind::kFeed;
+}
+bool is_hash(Kind kind) {
+  return kind == Kind::kUser;
+}
 
 std::string key_of(std::uint32_t id) {
   char number[16];
@@ -311,7 +318,8 @@ Digest digest_of(std::uint32_t id, const std::vector<std::string_view>& parts) {
   const bool pairs = is_hash(kind_of(id));
   Digest sum{parts.size(), id};
   for (std::size_t i = 0; i < parts.size(); ++i) {
-    // The seed binds a part to its key and to its place: to its position in a list, to its field in a hash.
+    // The seed binds a part to its key and to its place: to its position in a list, to its field in
+    // a hash.
     std::uint64_t place = i;
     if (pairs) place = i % 2 == 0 ? 1 : XXH3_64bits(parts[i - 1].data(), parts[i - 1].size());
     const std::uint64_t seed = (std::uint64_t{id} << 32) ^ (place * 0x9E3779B97F4A7C15u);

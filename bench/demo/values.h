@@ -1,9 +1,9 @@
-// What every key of the demo holds: a pure function of the key's number and its version, so that the loader can
-// say at any moment what the server must answer without keeping a copy of the data.
+// What every key of the demo holds: a pure function of the key's number and its version, so that
+// the loader can say at any moment what the server must answer without keeping a copy of the data.
 //
-// The mix is meant to look like the heap of a service: JSON documents, HTML fragments, log text, session tokens
-// (hex and base64, which only an entropy coder shrinks), activity feeds (lists), user records (hashes), and some
-// thumbnails that nothing shrinks.
+// The mix is meant to look like the heap of a service: JSON documents, HTML fragments, log text,
+// session tokens (hex and base64, which only an entropy coder shrinks), activity feeds (lists),
+// user records (hashes), and some thumbnails that nothing shrinks.
 #pragma once
 
 #include <cstdint>
@@ -33,7 +33,8 @@ struct Digest {
   std::string hex() const;
 };
 
-// One key's content: a string is one part, a list its elements, a hash its fields and values in turn.
+// One key's content: a string is one part, a list its elements, a hash its fields and values in
+// turn.
 class Content {
  public:
   void clear() {
@@ -64,19 +65,19 @@ bool parse_key(std::string_view key, std::uint32_t* id);
 bool is_list(Kind kind);
 bool is_hash(Kind kind);
 
-// The content after `version` writes (0: as loaded). A write replaces a string, pushes one element to a feed and
-// drops its oldest, or sets one field of a user.
+// The content after `version` writes (0: as loaded). A write replaces a string, pushes one element
+// to a feed and drops its oldest, or sets one field of a user.
 void make_content(std::uint32_t id, std::uint32_t version, Content* out);
 
-// The commands that load the key (version 0) and that make version `version` of version - 1, as RESP, appended to
-// *out. Returns how many replies they have.
+// The commands that load the key (version 0) and that make version `version` of version - 1, as
+// RESP, appended to *out. Returns how many replies they have.
 int append_load(std::uint32_t id, const Content& content, std::string* out);
 int append_write(std::uint32_t id, std::uint32_t version, const Content& content, std::string* out);
 // The one command that reads the whole key.
 void append_read(std::uint32_t id, std::string* out);
 
-// Of a key with its content, however it came about: made here or read from the server. Lists depend on the order
-// of their elements, hashes do not on that of their fields.
+// Of a key with its content, however it came about: made here or read from the server. Lists depend
+// on the order of their elements, hashes do not on that of their fields.
 Digest digest_of(std::uint32_t id, const std::vector<std::string_view>& parts);
 Digest digest_of(std::uint32_t id, const Content& content);
 
