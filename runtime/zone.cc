@@ -1,0 +1,123 @@
+#include "runtime/zone.h"
+
+#include <algorithm>
+#include <cerrno>
+
+#include "runtime/base/units.h"
+#include "runtime/bootstrap_heap.h"
+
+namespace heaptier {
+
+Errno Zone::init(std::uintptr_t base, std::uint32_t blocks, bool claimed) {
+  auto* words = bootstrap::allocate_array<std::uint64_t>(FreeRuns::words_for(blocks));
+  auto* nodes = bootstrap::allocate_array<FreeRuns::Node>(FreeRuns::nodes_for(blocks));
+  if (words == nullptr || nodes == nullptr) return {ENOMEM};
+  free_.init(blocks, words, nodes);
+  base_ = base;
+  blocks_ = blocks;
+  claimed_ = claimed ? blocks : 0;
+  return kOk;
+}
+
+std::uintptr_t Zone::address(std::uint32_t block) const {
+  return base_ + (std::uintptr_t{block} << kPageblockShift);
+}
+
+std::uint32_t Zone::align_up(std::uint32_t block, std::size_t align) const {
+  const std::uintptr_t up = round_up(address(block), align) - base_;
+  const std::uintptr_t index = up >> kPageblockShift;
+  return index > blocks_ ? blocks_ : static_cast<std::uint32_t>(index);
+}
+
+std::size_t Zone::committed_bytes() const {
+  return (std::size_t{committed_} - lost_) << kPageblockShift;
+}
+
+std::uint32_t Zone::take(MemoryOps& ops, std::uint32_t count, std::size_t align) {
+  const std::uint32_t block = take_freed(count, align);
+  return block != kNone ? block : take_fresh(ops, count, align);
+}
+
+std::uint32_t Zone::take_freed(std::uint32_t count, std::size_t align) {
+  const auto align_blocks =
+      static_cast<std::uint32_t>(std::min<std::size_t>(align >> kPageblockShift, blocks_));
+  // The lowest run may happen to hold an aligned place; a run of count + align - 1 always does.
+  for (const std::uint32_t wanted : {count, count + align_blocks - 1}) {
+    const std::uint32_t run = free_.find(wanted);
+    if (run == kNone) return kNone;
+    const std::uint32_t block = align_up(run, align);
+    if (block - run + count <= free_.run_from(run)) {
+      free_.set_free(block, count, false);
+      return block;
+    }
+  }
+  return kNone;
+}
+
+std::uint32_t Zone::take_fresh(MemoryOps& ops, std::uint32_t count, std::size_t align) {
+  for (;;) {
+    // What is free just below the frontier is the beginning of the run.
+    const std::uint32_t block = align_up(next_ - free_.run_before(next_), align);
+    if (count > blocks_ - block) return kNone;
+    const std::uint32_t end = block + count;
+    if (end > claimed_) {
+      const Errno e = claim(ops, end);
+      if (e.code == EEXIST) {
+        step_over(ops);
+        continue;
+      }
+      if (e.failed()) return kNone;
+    }
+    if (end > committed_ && commit(ops, end).failed()) return kNone;
+    if (block < next_) free_.set_free(block, next_ - block, false);
+    if (block > next_) free_.set_free(next_, block - next_, true);
+    next_ = end;
+    return block;
+  }
+}
+
+Errno Zone::claim(MemoryOps& ops, std::uint32_t end) {
+  const std::uint32_t full =
+      std::min(blocks_, static_cast<std::uint32_t>(round_up(end, kStepBlocks)));
+  Errno e{ENOMEM};
+  for (const std::uint32_t to : {full, end}) {
+    std::uintptr_t at = 0;
+    e = ops.reserve(address(claimed_), std::size_t{to - claimed_} << kPageblockShift, &at);
+    if (e.ok()) {
+      claimed_ = to;
+      return kOk;
+    }
+    if (e.code == EEXIST) return e;
+  }
+  return e;
+}
+
+Errno Zone::commit(MemoryOps& ops, std::uint32_t end) {
+  const std::uint32_t full =
+      std::min(claimed_, static_cast<std::uint32_t>(round_up(end, kStepBlocks)));
+  Errno e{ENOMEM};
+  for (const std::uint32_t to : {full, end}) {
+    e = ops.commit(address(committed_), std::size_t{to - committed_} << kPageblockShift);
+    if (e.ok()) {
+      committed_ = to;
+      return kOk;
+    }
+  }
+  return e;
+}
+
+// Somebody else's mapping lies within the next steps: goes on one step further up.
+void Zone::step_over(MemoryOps& ops) {
+  if (claimed_ > next_) {
+    if (committed_ == claimed_ || commit(ops, claimed_).ok()) {
+      free_.set_free(next_, claimed_ - next_, true);
+    } else {
+      lost_ += claimed_ - std::max(next_, committed_);
+    }
+  }
+  const std::uint32_t behind = std::min(blocks_, claimed_ + kStepBlocks);
+  lost_ += behind - claimed_;
+  next_ = committed_ = claimed_ = behind;
+}
+
+}  // namespace heaptier
