@@ -3,8 +3,9 @@
 // operations in turn.
 //
 // Commands:  list                          -> cases=a,b,...
-//            run CASE THREADS OPS          -> wall_ns= cpu_ns=   (all threads together do THREADS *
-//            OPS operations)
+//            state                         -> awake=   1 when a preloaded heaptier is no longer
+//            dormant run CASE THREADS OPS          -> wall_ns= cpu_ns=   (all threads together do
+//            THREADS * OPS operations)
 //
 // An operation is what the case's own comment says. Slots and rings live in static memory: nothing
 // but the allocations measured touches the heap while the clock runs.
@@ -20,6 +21,7 @@
 #include <thread>
 
 #include "bench/harness/clock.h"
+#include "bench/harness/optional_heaptier.h"
 #include "bench/harness/random.h"
 #include "bench/harness/session.h"
 
@@ -89,12 +91,13 @@ void mixed_sizes(const Share& share) {
   });
 }
 
-// 64 KiB to 4 MiB, 16 live objects, one byte written in every page of the first 64 KiB.
+// 64 KiB to 4 MiB, 8 live objects (so few that the engine stays dormant), one byte written in every
+// page of the first 64 KiB.
 void large(const Share& share) {
   ThreadSlots& slots = g_slots[share.thread];
   Random random(share.thread + 1);
   for (std::uint64_t i = 0; i < share.ops; ++i) {
-    char*& p = slots.at[random.below(16)];
+    char*& p = slots.at[random.below(8)];
     std::free(p);
     p = must(std::malloc(std::size_t{65536} << random.below(7)));
     for (std::size_t at = 0; at < 65536; at += 4096) use(p + at);
@@ -102,13 +105,18 @@ void large(const Share& share) {
   drop_slots(slots);
 }
 
-// A buffer grown from 64 bytes to 64 KiB by half its size at a time, as a growing string would: one
-// realloc an operation.
+// Sixteen buffers, a random one grown by half its size at a time from 64..127 bytes to 64 KiB and then freed, as growing
+// strings would: one realloc an operation. Many buffers and odd sizes, because a copy's speed depends on where the two
+// ends happen to lie.
 void realloc_growth(const Share& share) {
-  char* p = nullptr;
-  std::size_t size = 0;
+  ThreadSlots& slots = g_slots[share.thread];
+  std::array<std::size_t, 16> sizes{};
+  Random random(share.thread + 1);
   for (std::uint64_t i = 0; i < share.ops; ++i) {
-    size = size == 0 ? 64 : size + size / 2;
+    const std::uint32_t which = random.below(static_cast<std::uint32_t>(sizes.size()));
+    char*& p = slots.at[which];
+    std::size_t& size = sizes[which];
+    size = size == 0 ? 64 + random.below(64) : size + size / 2;
     p = must(std::realloc(p, size));
     use(p + size - 1);
     if (size > 65536) {
@@ -117,7 +125,7 @@ void realloc_growth(const Share& share) {
       size = 0;
     }
   }
-  std::free(p);
+  drop_slots(slots);
 }
 
 // calloc of 64 to 4159 bytes, 256 live objects.
@@ -313,6 +321,10 @@ int serve() {
       std::string names;
       for (const Case& c : kCases) names += (names.empty() ? "" : ",") + std::string(c.name);
       reply.add("cases", names);
+      continue;
+    }
+    if (command.verb() == "state") {
+      reply.add("awake", std::uint64_t{under_heaptier() && heaptier_state() > 0});
       continue;
     }
     const auto* job = std::find_if(std::begin(kCases), std::end(kCases), [&](const Case& c) {

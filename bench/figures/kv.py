@@ -1,0 +1,196 @@
+"""An in-process key-value store at a part of its memory: heaptier against the kernel's swap to zram, equal total memory.
+
+Three processes hold the same data: all in DRAM; in a cgroup limited to the part, swapping to zram (lz4); under heaptier.
+The kernel's comes first: what it really uses (the cgroup's memory and all of the zram device's) is the total that
+heaptier must not exceed, whichever way its own is counted. Warmed up, all three are stopped, and each is continued for
+its window in turn.
+"""
+
+import contextlib
+import json
+import signal
+
+from .common import Environment, Failed, Pairs, Row, Session, Skip, vm_rss
+from .zram import room
+
+MIB = 1 << 20
+
+
+class Sizes:
+    def __init__(self, quick):
+        self.heap_mib = 256 if quick else 1024
+        self.warm_ops = 1_500_000 if quick else 4_000_000
+        self.window_ms = 1000 if quick else 2500
+        self.rounds = 3 if quick else 6
+        # The index (4 bytes an object) and the process around the heap.
+        self.around_mib = self.heap_mib // 128 + 2
+
+
+class Side:
+    """One process and what its windows said."""
+
+    def __init__(self, name, session):
+        self.name, self.session = name, session
+        self.windows = []
+
+    def pause(self):
+        self.session.process.send_signal(signal.SIGSTOP)
+
+    def resume(self):
+        self.session.process.send_signal(signal.SIGCONT)
+
+    def window(self, millis):
+        self.resume()
+        before = fetches(self.session)
+        answer = self.session.ask(f"window {millis}")
+        after = fetches(self.session)
+        self.pause()
+        answer["kops"] = answer["ops"] / answer["wall_ns"] * 1e6
+        answer["cpu_op"] = answer["cpu_ns"] / answer["ops"]
+        missed = answer["majflt"] if before is None else after - before
+        answer["misses"] = missed / answer["ops"]
+        self.windows.append(answer)
+
+    def all(self, key):
+        return [w[key] for w in self.windows]
+
+    def middle(self, key):
+        values = sorted(self.all(key))
+        return values[len(values) // 2]
+
+
+def statistics_of(session):
+    return json.loads(session.text("stats"))
+
+
+def fetches(session):
+    stats = statistics_of(session)
+    return stats["faults_fetch"] + stats["faults_fill"] if "faults_fetch" in stats else None
+
+
+def start(context, sizes, threads, layout, environment, cgroup):
+    command = [context.program("bench_kv"), "--mib", str(sizes.heap_mib), "--threads", str(threads), "--layout", layout]
+    session = Session(command, environment, cgroup)
+    try:
+        session.ready()
+        if session.ask(f"warm {sizes.warm_ops}")["corrupt"]:
+            raise Failed("corrupt objects while warming up")
+    except Failed:
+        session.kill()
+        raise
+    return session
+
+
+def start_kernel(context, sizes, threads, layout, percent, zram, limited):
+    """The baseline, warmed up, and how often the kernel killed it before (its memory cgroup does with two threads)."""
+    limited.limit(int(sizes.heap_mib * MIB * percent / 100) + sizes.around_mib * MIB)
+    plain = Environment(LD_PRELOAD=context.allocator("jemalloc"))
+    for killed in range(5):
+        try:
+            session = start(context, sizes, threads, layout, plain, limited)
+            return Side("kernel", session), limited.usage() + zram.memory_used(), killed
+        except Failed as failure:
+            if "status -9" not in str(failure) and "status 137" not in str(failure):
+                raise
+            context.say("the kernel's cgroup killed the baseline; again")
+    raise Skip("the kernel's cgroup killed the baseline five times")
+
+
+def used_by(session, counted):
+    """The larger of what the process has mapped and what its cgroup is charged: nothing of heaptier's own is left out."""
+    return max(vm_rss(session.pid), counted.usage())
+
+
+def start_ours(context, sizes, threads, layout, total, zram_used, counted, extra):
+    """heaptier, warmed up, with the largest budget found that keeps all it uses within `total` bytes."""
+    fast = total - zram_used - (sizes.around_mib + 6) * MIB
+    best = None
+    for _ in range(5):
+        environment = Environment(LD_PRELOAD=context.heaptier(), HEAPTIER_FAST=f"{int(fast) // MIB}M", **extra)
+        session = start(context, sizes, threads, layout, environment, counted)
+        used = used_by(session, counted)
+        context.say(f"heaptier with {int(fast) // MIB} MiB fast uses {used / MIB:.0f} of {total / MIB:.0f} MiB")
+        if total - 6 * MIB <= used <= total:
+            return Side("heaptier", session), used
+        session.close()
+        if used <= total:
+            best = max(best or 0, fast)
+        fast += total - used - 3 * MIB
+        if fast < 16 * MIB:
+            raise Failed("heaptier uses more than the kernel however small its budget is")
+    if best is None:
+        raise Failed("no budget keeps heaptier within the kernel's total")
+    environment = Environment(LD_PRELOAD=context.heaptier(), HEAPTIER_FAST=f"{int(best) // MIB}M", **extra)
+    session = start(context, sizes, threads, layout, environment, counted)
+    return Side("heaptier", session), used_by(session, counted)
+
+
+def compare(context, percent, threads, layout="slabs", extra=None):
+    """The rows of one point. extra: further HEAPTIER_ variables of our side."""
+    sizes = Sizes(context.quick)
+    with room(2 * sizes.heap_mib * MIB) as (zram, limited, counted), contextlib.ExitStack() as sessions:
+        kernel, total, killed = start_kernel(context, sizes, threads, layout, percent, zram, limited)
+        sessions.callback(kernel.session.kill)
+        zram_used = zram.memory_used()
+        kernel.pause()
+        ours, ours_used = start_ours(context, sizes, threads, layout, total, zram_used, counted, extra or {})
+        sessions.callback(ours.session.kill)
+        ours.pause()
+        plain = Environment(LD_PRELOAD=context.allocator("jemalloc"))
+        dram = Side("DRAM", start(context, sizes, threads, layout, plain, None))
+        sessions.callback(dram.session.kill)
+        dram.pause()
+        for i in range(sizes.rounds):
+            for side in [dram, kernel, ours] if i % 2 == 0 else [ours, kernel, dram]:
+                side.window(sizes.window_ms)
+            context.say(f"round {i + 1}: " + ", ".join(f"{s.name} {s.windows[-1]['kops']:.0f} kops/s"
+                                                       for s in (dram, kernel, ours)))
+        total = limited.usage() + zram.memory_used()
+        ours_used = max(ours_used, used_by(ours.session, counted))
+        corrupt = 0
+        for side in (kernel, ours):
+            side.resume()
+            corrupt += sum(side.all("corrupt")) + side.session.ask("verify")["corrupt"]
+        return rows(percent, threads, dram, kernel, ours, total, ours_used, zram_used, corrupt, killed)
+
+
+def rows(percent, threads, dram, kernel, ours, total, ours_used, zram_used, corrupt, killed):
+    def ratio(key, of=kernel):
+        pairs = Pairs()
+        for a, b in zip(of.all(key), ours.all(key)):
+            pairs.add(a, b)
+        return pairs
+
+    point = f"kv at {percent} % of memory, {threads} thread{'s' if threads > 1 else ''}"
+    against = "kernel swap to zram"
+    memory = f"memory {ours_used / MIB:.0f} against {total / MIB:.0f} MiB ({zram_used / MIB:.0f} of it zram)"
+    if ours_used > total:
+        memory += ": OVER"
+    throughput = ratio("kops")
+    wanted = (">=", 1.2) if percent == 50 else None
+    note = f"{kernel.middle('kops'):.0f} -> {ours.middle('kops'):.0f} kops/s; DRAM {dram.middle('kops'):.0f}; {memory}"
+    if killed:
+        note += f"; baseline killed by its cgroup {killed}x"
+    result = [Row(f"{point}: throughput", against, throughput.ratio(), wanted, throughput.spread(), note=note)]
+    for key, name, scale, unit in (("p99_ns", "p99", 1e-3, "us"), ("p999_ns", "p99.9", 1e-3, "us"),
+                                   ("cpu_op", "CPU per operation", 1, "ns")):
+        pairs = ratio(key)
+        result.append(Row(f"{point}: {name}", against, pairs.ratio(), None, pairs.spread(),
+                          note=f"{kernel.middle(key) * scale:.1f} -> {ours.middle(key) * scale:.1f} {unit}"))
+    misses = ratio("misses")
+    if min(kernel.all("misses")) > 0:
+        result.append(Row(f"{point}: misses per operation", against, misses.ratio(), None, misses.spread(),
+                          note=f"{kernel.middle('misses'):.4f} -> {ours.middle('misses'):.4f}"))
+    result.append(Row(f"{point}: corrupt objects", "none", corrupt, ("<=", 0), note="every read and all at the end"))
+    return result
+
+
+def run(context):
+    result = []
+    for threads in (1, 2):
+        context.say(f"key-value at half memory, {threads} thread(s)")
+        try:
+            result += compare(context, 50, threads)
+        except Skip as reason:
+            result.append(Row.skipped(f"kv at 50 % of memory, {threads} threads", "kernel swap to zram", str(reason)))
+    return result
