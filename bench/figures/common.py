@@ -3,6 +3,7 @@
 import math
 import os
 import pathlib
+import signal
 import statistics
 import subprocess
 import sys
@@ -18,6 +19,10 @@ class Skip(Exception):
 
 class Failed(Exception):
     """A program that should have run did not."""
+
+
+class Killed(Failed):
+    """A measuring program was killed by the kernel (SIGKILL): the out-of-memory killer of its cgroup."""
 
 
 class Context:
@@ -109,7 +114,9 @@ class Session:
     def _line(self):
         line = self.process.stdout.readline()
         if not line:
-            raise Failed(f"{os.path.basename(self.arguments[0])} ended early with status {self.process.wait()}")
+            status = self.process.wait()
+            kind = Killed if status == -signal.SIGKILL else Failed
+            raise kind(f"{os.path.basename(self.arguments[0])} ended early with status {status}")
         return line
 
     def close(self):
