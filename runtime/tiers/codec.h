@@ -1,6 +1,6 @@
-// A codec turns one 4 KiB page into fewer bytes and back. Two exist: lz4 (fast) and zstd (small). What a codec
-// needs to work lives in memory that the caller provides, so that compressing never calls malloc: these
-// functions run inside malloc and inside fault handlers.
+// A codec turns one 4 KiB page into fewer bytes and back. Two exist: lz4 (fast) and zstd (small).
+// What a codec needs to work lives in memory that the caller provides, so that compressing never
+// calls malloc: these functions run inside malloc and inside fault handlers.
 #pragma once
 
 #include <cstddef>
@@ -20,12 +20,14 @@ class Codec {
   virtual bool has_level(int level) const = 0;
   // Bytes of one state for `level`, to be aligned to 64.
   virtual std::size_t state_bytes(int level) const = 0;
-  // Makes a state in zeroed or unused memory. false: not enough memory for it (never for state_bytes()).
+  // Makes a state in zeroed or unused memory. false: not enough memory for it (never for
+  // state_bytes()).
   virtual bool make_state(void* memory, int level) const = 0;
   // Bytes written to `out`, or 0 if the page does not shrink to `capacity` bytes.
   virtual std::size_t compress(void* state, const void* page, void* out,
                                std::size_t capacity) const = 0;
-  // Fills the page. false: the bytes are no whole page; `page` then holds anything. Safe on any input.
+  // Fills the page. false: the bytes are no whole page; `page` then holds anything. Safe on any
+  // input.
   virtual bool decompress(void* state, const void* from, std::size_t bytes, void* page) const = 0;
 
  protected:

@@ -1,10 +1,12 @@
-// The sizes that the compressed tier cuts its spans into. A class is defined by how many objects fit a span, so
-// that nothing is left over at the end: the size is 64 KiB / count, rounded down to the alignment.
+// The sizes that the compressed tier cuts its spans into. A class is defined by how many objects
+// fit a span, so that nothing is left over at the end: the size is 64 KiB / count, rounded down to
+// the alignment.
 //
-// Large sizes take every count (15, 16, 17, ...: steps of 2 to 7 %), smaller ones every size that is 3 % and 16
-// bytes below the one before. Measured on lz4 and zstd sizes of mixed pages (bench_zpool --classes): slack and
-// tail together are 1.8 % of the memory with these 81 classes, 1.4-1.7 % with 105 (no 3 % rule), 3 % with
-// 51 (6 %); each class in use costs half a span of partly filled memory, so more classes do not pay.
+// Large sizes take every count (15, 16, 17, ...: steps of 2 to 7 %), smaller ones every size that
+// is 3 % and 16 bytes below the one before. Measured on lz4 and zstd sizes of mixed pages
+// (bench_zpool --classes): slack and tail together are 1.8 % of the memory with these 81
+// classes, 1.4-1.7 % with 105 (no 3 % rule), 3 % with 51 (6 %); each class in use costs half a span
+// of partly filled memory, so more classes do not pay.
 #pragma once
 
 #include <array>
@@ -26,7 +28,8 @@ struct SizeClassInfo {
 
 namespace size_classes_detail {
 
-inline constexpr std::size_t kMinBytes = 76;  // keeps a span below 1024 objects: 10 bits of a SlotId
+inline constexpr std::size_t kMinBytes =
+    76;  // keeps a span below 1024 objects: 10 bits of a SlotId
 inline constexpr std::size_t kFewestObjects = kSpanBytes / (kPageSize + 12);
 
 // Calls f(bytes, objects) for each class, largest first.

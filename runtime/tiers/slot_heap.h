@@ -1,12 +1,12 @@
 // Who has which place in the compressed tier: a lock and lists of spans a size class.
 //
-// A class keeps its spans with room in lists by fullness and takes places from the fullest, so that sparse spans
-// drain and are released. Taking a place is two steps: reserve(), then, the bytes written outside the lock,
-// commit(). Between them the place is counted as in flight, and those who copy or clone the memory of a
-// class (compaction, fork) wait until none is.
+// A class keeps its spans with room in lists by fullness and takes places from the fullest, so that
+// sparse spans drain and are released. Taking a place is two steps: reserve(), then, the bytes
+// written outside the lock, commit(). Between them the place is counted as in flight, and those who
+// copy or clone the memory of a class (compaction, fork) wait until none is.
 //
-// Thread rule: any thread; one class lock at a time (fork takes all, smallest class first), and no lock of
-// the SpanPool inside a class lock.
+// Thread rule: any thread; one class lock at a time (fork takes all, smallest class first), and no
+// lock of the SpanPool inside a class lock.
 #pragma once
 
 #include <atomic>
@@ -23,9 +23,13 @@ namespace heaptier {
 constexpr SlotId slot_id(std::uint32_t span, std::uint32_t object) {
   return {span << 10 | (object + 1)};
 }
-constexpr std::uint32_t span_of(SlotId s) { return s.v >> 10; }
+constexpr std::uint32_t span_of(SlotId s) {
+  return s.v >> 10;
+}
 // kNoObject for SlotId{0}.
-constexpr std::uint32_t object_of(SlotId s) { return (s.v & 1023) - 1; }
+constexpr std::uint32_t object_of(SlotId s) {
+  return (s.v & 1023) - 1;
+}
 
 class SlotHeap {
  public:
@@ -33,14 +37,17 @@ class SlotHeap {
 
   constexpr explicit SlotHeap(SpanPool& spans) : spans_(spans) {}
 
-  // A place for an object of `payload` compressed bytes in class `size_class`, or in a larger one when there is
-  // no memory for another span. {0}: no room. To be followed by commit() once the bytes are written.
+  // A place for an object of `payload` compressed bytes in class `size_class`, or in a larger one
+  // when there is no memory for another span. {0}: no room. To be followed by commit() once the
+  // bytes are written.
   SlotId reserve(unsigned size_class, std::size_t payload);
   void commit(SlotId slot);
-  // Gives a committed place back; `payload` as given to reserve. false: it is not taken.
+  // Gives a committed place back; `payload` as given to reserve (it only counts). false: it is not
+  // taken.
   bool release(SlotId slot, std::size_t payload);
 
-  // Where the object lies and how many bytes it may have, header included; null if there is no such place.
+  // Where the object lies and how many bytes it may have, header included; null if there is no such
+  // place.
   struct Place {
     char* at = nullptr;
     std::size_t bytes = 0;
@@ -57,8 +64,8 @@ class SlotHeap {
   }
 
   // --- compaction ---
-  // Takes the sparsest span of the class off its lists: no place in it is given out from now on, those taken
-  // stay. kNoSpan: the class could not do with fewer spans, or writers do not let go.
+  // Takes the sparsest span of the class off its lists: no place in it is given out from now on,
+  // those taken stay. kNoSpan: the class could not do with fewer spans, or writers do not let go.
   std::uint32_t isolate_sparsest(unsigned size_class);
   // The first taken place of an isolated span at or after `object`; kMostObjects: none.
   std::uint32_t next_taken(std::uint32_t span, std::uint32_t object);

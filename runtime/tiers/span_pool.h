@@ -1,12 +1,14 @@
 // Where the compressed tier's memory comes from: spans of 64 KiB, numbered from 0 up to a capacity.
 //
-// Address space is mapped in steps (4 MiB at first, then a quarter of what there is, at most 64 MiB), so that
-// a limit on address space or strict overcommit ends growth instead of the process. A span given back keeps
-// its memory for a while (a reserve of 1 MiB, for the next taker); beyond that, memory is returned to the
-// kernel 32 spans a call, because unmapping interrupts every CPU the process runs on and is cheap only in
-// batches. A span without memory is not touched until it is taken again.
+// Address space is mapped in steps (4 MiB at first, then a quarter of what there is, at most 64
+// MiB), so that a limit on address space or strict overcommit ends growth instead of the process. A
+// span given back keeps its memory for a while (a reserve of 1 MiB, for the next taker); beyond
+// that, memory is returned to the kernel 32 spans a call, because unmapping interrupts every CPU
+// the process runs on and is cheap only in batches. A span without memory is not touched until it
+// is taken again.
 //
-// Thread rule: any thread. Two locks: growing_ (held across mapping) before lock_ (held for list work only).
+// Thread rule: any thread. Two locks: growing_ (held across mapping) before lock_ (held for list
+// work only).
 #pragma once
 
 #include <atomic>
@@ -34,9 +36,9 @@ enum class SpanState : std::uint8_t {
   kIsolated,  // belongs to a size class, being emptied by compaction: on no list
 };
 
-// One span's bookkeeping, out of band: a span without memory has one too, and who takes or gives back an
-// object need not touch the cache lines, or after a fork the pages, of others.
-// Guarded by the lock of its class while it has one, by SpanPool::lock_ while on the pool's lists.
+// One span's bookkeeping, out of band: a span without memory has one too, and who takes or gives
+// back an object need not touch the cache lines, or after a fork the pages, of others. Guarded by
+// the lock of its class while it has one, by SpanPool::lock_ while on the pool's lists.
 struct alignas(64) Span {
   static constexpr std::size_t kWords = (kMostObjects + 63) / 64;
 
@@ -74,7 +76,8 @@ class SpanPool {
   // `capacity_bytes`: of resident_bytes(), metadata included. EINVAL: not room for one span.
   Errno init(MemoryOps& ops, std::size_t capacity_bytes);
 
-  // A span with memory, in state kTransit, or kNoSpan: capacity reached, or the kernel gives no memory.
+  // A span with memory, in state kTransit, or kNoSpan: capacity reached, or the kernel gives no
+  // memory.
   std::uint32_t take();
   // An empty span in state kTransit. May give a batch of spans back to the kernel.
   void give(std::uint32_t span);
@@ -101,6 +104,11 @@ class SpanPool {
     classes_[span].store(static_cast<std::uint8_t>(size_class), std::memory_order_relaxed);
   }
 
+  // A size class, under its lock, makes a span in transit its own, or lets an empty one go (then
+  // give()).
+  void leave_transit() { in_transit_.fetch_sub(1, std::memory_order_relaxed); }
+  void enter_transit() { in_transit_.fetch_add(1, std::memory_order_relaxed); }
+
   // List work, for the pool and, under its own lock, for a size class.
   void push_front(SpanList& list, std::uint32_t span);
   void push_back(SpanList& list, std::uint32_t span);
@@ -118,11 +126,11 @@ class SpanPool {
     lock_.unlock();
     growing_.unlock();
   }
-  // In the child, all locks held: spans that were in the hands of threads that no longer exist come back.
-  // True if a span of a size class was being emptied; those are the caller's.
+  // In the child, all locks held: spans that were in the hands of threads that no longer exist come
+  // back.
   void adopt_orphans();
-  // Spans that were ever mapped; numbers below this have bookkeeping.
-  std::uint32_t mapped_spans() const { return mapped_.load(std::memory_order_acquire); }
+  // Spans below this number have been taken at some time and have bookkeeping.
+  std::uint32_t known_spans() const { return known_.load(std::memory_order_relaxed); }
 
  private:
   // Address space and bookkeeping come by the granule: 64 spans, 4 MiB.
@@ -134,8 +142,8 @@ class SpanPool {
     Span* spans;
   };
 
-  std::uint32_t pop();
-  bool grow();
+  std::uint32_t pop(bool* has_memory);
+  bool grow(std::uint32_t seen);
   bool populate(std::uint32_t span);
   std::size_t discard_batch(std::uint32_t keep);
 
@@ -150,9 +158,10 @@ class SpanPool {
   SpinLock lock_;
   SpanList warm_;  // most recently emptied in front
   SpanList cold_;
-  std::uint32_t next_fresh_ = 0;
-  std::uint32_t discard_at_ = kReserveSpans + kBatchSpans;  // warm spans that start a batch
-  std::uint32_t in_transit_ = 0;
+  std::atomic<std::uint32_t> known_{0};  // spans below this number have been taken at some time
+  std::uint32_t discard_at_ = kReserveSpans + kBatchSpans;  // so many warm spans start a batch
+  // Changes under lock_ or the lock of a class, so that it is exact while fork holds all of them.
+  std::atomic<std::uint32_t> in_transit_{0};
   std::atomic<std::uint32_t> warm_count_{0};
   std::atomic<std::uint32_t> held_{0};
 };

@@ -1,4 +1,5 @@
-// A tier that keeps pages as bytes in slots rather than as mapped memory: compressed RAM now, files later.
+// A tier that keeps pages as bytes in slots rather than as mapped memory: compressed RAM now, files
+// later.
 #pragma once
 
 #include <cstddef>
@@ -25,8 +26,8 @@ enum class FetchOutcome : std::uint8_t {
   kCorrupt,  // the checksum does not match: the content is lost, poison the page
 };
 
-// Scratch memory of one thread that stores or fetches. Opaque to callers; made by the tier, from the
-// bootstrap heap, one for each worker, never shared by two threads at the same time.
+// Scratch memory of one thread that stores or fetches. Opaque to callers; made by the tier, from
+// the bootstrap heap, one for each worker, never shared by two threads at the same time.
 struct StoreWorkspace;
 
 struct StoreUsage {
@@ -36,20 +37,23 @@ struct StoreUsage {
   std::size_t capacity_bytes = 0;
 };
 
-// Thread rule: all methods from any thread at once; the same slot only by one thread at a time (the owner of
-// its page's lock bit). No method touches managed memory except by the pointers given, which the caller
-// guarantees to be memory of heaptier's own (staging or park).
+// Thread rule: all methods from any thread at once; the same slot only by one thread at a time (the
+// owner of its page's lock bit). No method touches managed memory except by the pointers given,
+// which the caller guarantees to be memory of heaptier's own (staging or park).
 class StoreTier {
  public:
   // nullptr when no memory can be had.
   virtual StoreWorkspace* make_workspace() = 0;
-  // `page`: 4 KiB to keep. `owner`: whose it is (for moving slots later). On kStored sets *slot, *checksum.
-  virtual StoreOutcome store(StoreWorkspace* ws, const void* page, PageIndex owner, SlotId* slot) = 0;
+  // `page`: 4 KiB to keep. `owner`: whose it is (for moving slots later). On kStored sets *slot,
+  // *checksum.
+  virtual StoreOutcome store(StoreWorkspace* ws, const void* page, PageIndex owner,
+                             SlotId* slot) = 0;
   // Writes 4 KiB to `out` and verifies the checksum. The slot stays valid.
   virtual FetchOutcome fetch(StoreWorkspace* ws, SlotId slot, void* out) = 0;
   // Gives the slot's room back. Room is returned to the kernel as it empties, in batches.
   virtual void drop(SlotId slot) = 0;
-  // 32-bit checksum of the uncompressed content kept in the slot; equals page_checksum() of what was stored.
+  // 32-bit checksum of the uncompressed content kept in the slot; equals page_checksum() of what
+  // was stored.
   virtual std::uint32_t checksum(SlotId slot) const = 0;
   // Starts loading the slot's header and bytes into the cache.
   virtual void prefetch(SlotId slot) const = 0;

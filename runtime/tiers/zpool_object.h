@@ -15,9 +15,10 @@ struct ObjectHeader {
   std::uint16_t bytes = 0;     // compressed, without the header
   std::uint16_t seal = 0;      // over the fields above and the slot: see sealed()
 
-  // The header fits the slot it was read from. A flipped bit, a header of another slot and memory that never
-  // held one fail this but for one in 65536; a wrong length or checksum that passes is caught by the
-  // bounds and by the page's checksum all the same, so what is at stake here is the owner.
+  // The header fits the slot it was read from. A flipped bit, a header of another slot and memory
+  // that never held one fail this but for one in 65536; a wrong length or checksum that passes is
+  // caught by the bounds and by the page's checksum all the same, so what is at stake here is the
+  // owner.
   bool sealed(SlotId slot) const { return bytes != 0 && seal == expected_seal(slot); }
   void set_seal(SlotId slot) { seal = expected_seal(slot); }
 
