@@ -94,15 +94,16 @@ struct Step {
 // out may stop anywhere: what was not done will be decided again.
 class Plan {
  public:
-  explicit Plan(std::span<Step> storage) : storage_(storage) {}
-  bool full() const { return size_ == storage_.size(); }
+  constexpr explicit Plan(std::span<Step> storage) : storage_(storage) {}
+  constexpr bool full() const { return size_ == storage_.size(); }
+  constexpr std::size_t room() const { return storage_.size() - size_; }
   // False when the list is full: the rest waits for the next tick.
-  bool add(Step s) {
+  constexpr bool add(Step s) {
     if (full()) return false;
     storage_[size_++] = s;
     return true;
   }
-  std::span<const Step> steps() const { return storage_.first(size_); }
+  constexpr std::span<const Step> steps() const { return storage_.first(size_); }
 
  private:
   std::span<Step> storage_;

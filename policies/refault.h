@@ -10,10 +10,12 @@ namespace heaptier {
 struct RefaultInput {
   std::uint64_t discards = 0;  // discard counter now, in pages
   std::uint32_t stamp = 0;     // the page's stamp: low 16 bits of (counter at its discard >> shift)
-  std::uint32_t shift =
-      0;  // granularity of stamps: chosen so that 2^16 of them cover the heap twice
-  std::uint32_t estimate = 0;    // smoothed log2 distance so far, half steps; 0: none yet
+  std::uint32_t shift = 0;     // granularity of stamps: stamp_shift() of the heap
+  std::uint32_t estimate = 0;  // smoothed log2 distance so far, half steps; 0: none yet
   std::uint64_t main_pages = 0;  // pages resident outside probation
+  std::uint64_t stored_pages =
+      0;  // pages that only the store holds. 0: not known, main_pages stands
+          // in for it (they are equal where half of the memory is fast)
 };
 
 struct RefaultVerdict {
@@ -22,9 +24,17 @@ struct RefaultVerdict {
   std::uint32_t credits = 0;   // clock passes it may survive, 0..5
 };
 
-// Promote when the smoothed distance is below 1/5 of main_pages. The constants were fitted on a
-// zipfian key-value load at half memory.
-RefaultVerdict judge_refault(const RefaultInput& in);
+// The knobs, for bench/simulate; the library uses the values given here.
+struct RefaultTuning {
+  std::uint32_t theta_percent = 25;
+  std::uint32_t keep_quarters = 3;
+  std::uint32_t max_credits = 5;
+};
+
+// Promotes a page whose smoothed distance is below theta of stored_pages. The measure is what is
+// stored, because an average stored page comes back after just so many discards (Little's law): hot
+// is what comes back several times sooner than that, whatever share of memory is fast.
+RefaultVerdict judge_refault(const RefaultInput& in, const RefaultTuning& tuning = {});
 
 // Pages that probation (clean pages in the order they came in) should hold: long enough for a
 // second touch and for the grace time of device writes, short enough to leave the room to proven
@@ -36,5 +46,9 @@ constexpr std::uint64_t probation_target(std::uint64_t resident_pages) {
 
 // The stamp for a page discarded when the counter is at `discards`.
 std::uint32_t refault_stamp(std::uint64_t discards, std::uint32_t shift);
+
+// The shift with which 2^16 stamps cover a heap of so many pages twice: a distance beyond that says
+// no more than "cold", and stamps that have gone round are rare.
+std::uint32_t stamp_shift(std::uint64_t heap_pages);
 
 }  // namespace heaptier
