@@ -2,7 +2,6 @@
 
 import math
 import os
-import pathlib
 import signal
 import statistics
 import subprocess
@@ -26,10 +25,15 @@ class Killed(Failed):
 
 
 class Context:
-    def __init__(self, build, quick, self_check=False):
-        self.build = pathlib.Path(build)
-        self.quick = quick
-        self.self_check = self_check  # the plain allocator on both sides: every ratio should be 1
+    """What run_all was asked for. self_check: the plain allocator on both sides, so that every ratio should be 1."""
+
+    def __init__(self, arguments):
+        self.build = arguments.build
+        self.quick = arguments.quick
+        self.self_check = arguments.self_check
+        self.kv_points = [(p, t) for p in arguments.kv_percent for t in arguments.kv_threads]
+        self.kv_layout = arguments.kv_layout
+        self.kv_options = {f"HEAPTIER_{name}": value for name, _, value in (o.partition("=") for o in arguments.set)}
 
     def program(self, name):
         path = self.build / "bin" / name
@@ -248,3 +252,9 @@ def vm_rss(pid):
         except OSError:
             continue
     raise Failed(f"no resident size of process {pid}")
+
+
+def mapped_memory(pid):
+    """Anonymous and shared bytes that a process has mapped: its resident size without files' pages."""
+    with open(f"/proc/{pid}/status") as f:
+        return sum(int(line.split()[1]) * 1024 for line in f if line.startswith(("RssAnon:", "RssShmem:")))
