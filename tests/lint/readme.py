@@ -73,7 +73,7 @@ def packages_block(tree):
     for _, line in numbered(tree.read(".packages")):
         if line.strip() and not line.startswith("#"):
             group, names = line.split(":")
-            groups.setdefault(group, []).extend(name.rstrip("?") for name in names.split())
+            groups.setdefault(group, []).extend(names.split())
     rows = [f"| {group} | {' '.join(names)} |\n" for group, names in groups.items()]
     return "| for | packages |\n|---|---|\n" + "".join(rows)
 
