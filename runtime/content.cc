@@ -37,18 +37,22 @@ bool drop_in_block(Core& core, PageIndex first, std::uint32_t n) {
   for (std::uint32_t i = 0; i < n; ++i) {
     words[i] = core.table.lock({first.v + i});
     const PageState s = words[i].state();
-    // An untouched page may have been filled by the kernel before registration took hold: release it too.
-    mapped = mapped || s == PageState::kResident || s == PageState::kClean ||
-             s == PageState::kUntouched;
+    // An untouched page may have been filled by the kernel before registration took hold: release
+    // it too.
+    mapped =
+        mapped || s == PageState::kResident || s == PageState::kClean || s == PageState::kUntouched;
     parked = parked || s == PageState::kParked;
-    if (s == PageState::kStored || s == PageState::kClean) core.store->drop(SlotId{words[i].slot()});
+    if (s == PageState::kStored || s == PageState::kClean)
+      core.store->drop(SlotId{words[i].slot()});
   }
   bool released = true;
   if (mapped) {
-    released = core.ops.advise(core.home(first), std::size_t{n} * kPageSize, os::kAdviceDontNeed).ok();
+    released =
+        core.ops.advise(core.home(first), std::size_t{n} * kPageSize, os::kAdviceDontNeed).ok();
   }
   if (parked && !block.residue.load(std::memory_order_relaxed)) {
-    if (core.ops.advise(core.park(first), std::size_t{n} * kPageSize, os::kAdviceDontNeed).failed()) {
+    if (core.ops.advise(core.park(first), std::size_t{n} * kPageSize, os::kAdviceDontNeed)
+            .failed()) {
       block.residue.store(true, std::memory_order_release);
     }
   }
@@ -60,7 +64,8 @@ bool drop_in_block(Core& core, PageIndex first, std::uint32_t n) {
     if (s == PageState::kUntouched || s == PageState::kPoisoned) {
       core.table.unlock(p, was);
     } else if (!released && (s == PageState::kResident || s == PageState::kClean)) {
-      // The kernel would not (locked memory): it stays mapped with what it holds, like any allocator's.
+      // The kernel would not (locked memory): it stays mapped with what it holds, like any
+      // allocator's.
       const PageWord now = was.with_state(PageState::kResident).with_slot(0);
       if (s == PageState::kClean) {
         core.settle(p, was, now, core.stats.pages_written);
@@ -98,18 +103,38 @@ bool drop_content(Core& core, std::uintptr_t at, std::size_t bytes) {
   std::uintptr_t plain = at;  // start of a stretch of unmanaged pageblocks: one call for all of it
   while (at < end) {
     const PageIndex first = core.space.page_at(at);
-    const std::uintptr_t block_end =
-        core.space.address_of(block_of(first)) + kPageblockSize;
+    const std::uintptr_t block_end = core.space.address_of(block_of(first)) + kPageblockSize;
     const std::uintptr_t stop = block_end < end ? block_end : end;
     if (core.table.size() != 0 && core.table.managed(first)) {
-      if (plain < at && core.ops.advise(plain, at - plain, os::kAdviceDontNeed).failed()) all = false;
-      if (!drop_in_block(core, first, static_cast<std::uint32_t>((stop - at) / kPageSize))) all = false;
+      if (plain < at && core.ops.advise(plain, at - plain, os::kAdviceDontNeed).failed())
+        all = false;
+      if (!drop_in_block(core, first, static_cast<std::uint32_t>((stop - at) / kPageSize)))
+        all = false;
       plain = stop;
     }
     at = stop;
   }
   if (plain < end && core.ops.advise(plain, end - plain, os::kAdviceDontNeed).failed()) all = false;
   return all;
+}
+
+void forget_content(Core& core, std::uintptr_t at, std::size_t bytes) {
+  for (const std::uintptr_t end = at + bytes; at < end; at += kPageSize) {
+    const PageIndex p = core.space.page_at(at);
+    if (!core.table.managed(p)) {
+      at = core.space.address_of(block_of(p)) + kPageblockSize - kPageSize;
+      continue;
+    }
+    const PageWord was = core.table.lock(p);
+    const PageState s = was.state();
+    if (s == PageState::kStored || s == PageState::kClean) core.store->drop(SlotId{was.slot()});
+    if (s == PageState::kParked) core.table.block(block_of(p)).residue.store(true);
+    if (s == PageState::kUntouched || s == PageState::kPoisoned) {
+      core.table.unlock(p, was);
+    } else {
+      core.settle(p, was, PageWord{}, freed(core.stats, s));
+    }
+  }
 }
 
 }  // namespace heaptier

@@ -1,4 +1,5 @@
-// Freed and purged memory: what was stored of it is dropped unread, what is resident goes back to the kernel.
+// Freed and purged memory: what was stored of it is dropped unread, what is resident goes back to
+// the kernel.
 #pragma once
 
 #include <atomic>
@@ -27,8 +28,13 @@ class OperationGate {
   std::atomic<bool> closed_{false};
 };
 
-// The range (whole pages of the Space) reads as zero afterwards. Safe in malloc's deepest places: waits only for
-// page locks. False: a part could not be released (locked memory) and keeps its content. Any thread.
+// The range (whole pages of the Space) reads as zero afterwards. Safe in malloc's deepest places:
+// waits only for page locks. False: a part could not be released (locked memory) and keeps its
+// content. Any thread.
 bool drop_content(Core& core, std::uintptr_t at, std::size_t bytes);
+
+// What was stored of the range is dropped; the mapping itself is left alone (the application has
+// replaced it or is about to).
+void forget_content(Core& core, std::uintptr_t at, std::size_t bytes);
 
 }  // namespace heaptier

@@ -1,5 +1,5 @@
-// What the parts of the engine share: the Space and its mirror, the table of pages, the doors, the store, the
-// numbers. One object, made by the engine, handed to each part by reference.
+// What the parts of the engine share: the Space and its mirror, the table of pages, the doors, the
+// store, the numbers. One object, made by the engine, handed to each part by reference.
 #pragma once
 
 #include <atomic>
@@ -25,16 +25,20 @@ struct Worker {
 };
 
 struct Core {
+  Core(Space& s, PageblockTable& t, MemoryOps& o, Stats& n)
+      : space(s), table(t), ops(o), stats(n) {}
+
   Space& space;
   PageblockTable& table;
   MemoryOps& ops;
   Stats& stats;
-  StoreTier* store = nullptr;  // null: no store tier in the chain
-  FaultPort* port = nullptr;   // null until userfaultfd is open
+  StoreTier* store = nullptr;    // null: no store tier in the chain
+  FaultPort* port = nullptr;     // null until userfaultfd is open
   std::uintptr_t park_base = 0;  // mirror of the Space: same offsets
   bool park_mapped = false;      // as a whole; else pageblock by pageblock (ensure_park)
-  Probation fetched;   // clean pages that no write could have reached since they were made; no times kept
-  Probation copied;    // clean pages that were writable before: these wait out the grace time
+  Probation
+      fetched;  // clean pages that no write could have reached since they were made; no times kept
+  Probation copied;  // clean pages that were writable before: these wait out the grace time
 
   // Pages discarded so far; the clock of refault distances.
   std::atomic<std::uint64_t> discards{0};
@@ -46,20 +50,22 @@ struct Core {
   std::atomic<std::uint64_t> low_pages{UINT64_MAX};
   // Pages that probation may hold at most before its oldest leave, pressure or not.
   std::atomic<std::uint64_t> probation_pages{UINT64_MAX};
+  // Kernel id of the thread that is inside read_pages(), 0: none.
+  std::atomic<std::uint32_t> reading_tid{0};
   // Set to wake the background thread (engine.h).
   std::atomic<std::uint32_t> kicked{0};
 
   std::uintptr_t home(PageIndex p) const { return space.address_of(p); }
-  std::uintptr_t park(PageIndex p) const { return park_base + (space.address_of(p) - space.base()); }
+  std::uintptr_t park(PageIndex p) const {
+    return park_base + (space.address_of(p) - space.base());
+  }
   bool in_park(std::uintptr_t addr) const {
     return park_base != 0 && addr - park_base < space.bytes();
   }
   std::uint64_t present_pages() const {
     return table.present_pages() + unmanaged_pages.load(std::memory_order_relaxed);
   }
-  bool above_high() const {
-    return present_pages() >= high_pages.load(std::memory_order_relaxed);
-  }
+  bool above_high() const { return present_pages() >= high_pages.load(std::memory_order_relaxed); }
   bool above_low() const { return present_pages() > low_pages.load(std::memory_order_relaxed); }
 
   // Ends ownership with a change of state, and counts it where it belongs.
@@ -73,8 +79,13 @@ struct Core {
   }
   std::uint32_t stamp_now() const;
 
-  // Claims the address space of the park, once. Without an address limit in one lazily backed mapping; with one,
-  // only the place is chosen and each pageblock of it is claimed when it is needed.
+  // MemoryOps::copy_pages of pages that the calling thread has locked. Returns how many were read;
+  // errors counted. One thread at a time.
+  std::size_t read_pages(const std::uintptr_t* from, std::size_t count, void* to);
+
+  // Claims the address space of the park, once. Without an address limit in one lazily backed
+  // mapping; with one, only the place is chosen and each pageblock of it is claimed when it is
+  // needed.
   Errno choose_park(bool piecewise);
   Errno ensure_park(BlockIndex b);
 };

@@ -70,8 +70,7 @@ std::size_t discard_fetched(Core& core, std::size_t max, Evictor who) {
   Batch batch;
   while (batch.size < max) {
     PageIndex out[kMaxBatch];
-    const std::size_t got =
-        core.fetched.pop(out, max - batch.size, Nanos{});
+    const std::size_t got = core.fetched.pop(out, max - batch.size, Nanos{});
     if (got == 0) break;
     for (std::size_t i = 0; i < got; ++i) {
       PageWord word;
@@ -117,10 +116,7 @@ std::size_t discard_copied(Core& core, Worker& w, std::size_t max, Evictor who, 
   }
   std::uintptr_t from[kStagingPages];
   for (std::size_t i = 0; i < batch.size; ++i) from[i] = core.home(batch.page[i]);
-  std::size_t read = 0;
-  if (core.ops.copy_pages(from, batch.size, w.staging, &read).failed()) {
-    core.stats.errors_read_pages.add();
-  }
+  const std::size_t read = core.read_pages(from, batch.size, w.staging);
   Batch same;
   for (std::size_t i = 0; i < batch.size; ++i) {
     const PageWord was = batch.word[i];
@@ -130,7 +126,8 @@ std::size_t discard_copied(Core& core, Worker& w, std::size_t max, Evictor who, 
     }
     const char* content = w.staging + i * kPageSize;
     if (page_checksum(content) != core.store->checksum(SlotId{was.slot()})) {
-      // Somebody wrote without a fault. What is in memory counts; the protection is lifted at the next write.
+      // Somebody wrote without a fault. What is in memory counts; the protection is lifted at the
+      // next write.
       core.store->drop(SlotId{was.slot()});
       core.settle(batch.page[i], was,
                   was.with_state(PageState::kResident).with_slot(0).with_write_protected(false),

@@ -1,6 +1,6 @@
-// The engine: one object that owns the parts and their lives. Dormant until the heap is large enough or its
-// budget near: then one background thread starts; userfaultfd is opened, and handlers start, when the
-// first pageblock is to be demoted.
+// The engine: one object that owns the parts and their lives. Dormant until the heap is large
+// enough or its budget near: then one background thread starts; userfaultfd is opened, and handlers
+// start, when the first pageblock is to be demoted.
 //
 // Thread rule: as said at each method. The preload room calls it; the parts below do not know it.
 #pragma once
@@ -11,6 +11,7 @@
 
 #include "runtime/arena.h"
 #include "runtime/base/ports.h"
+#include "runtime/base/spinlock.h"
 #include "runtime/config/options.h"
 #include "runtime/config/stats.h"
 #include "runtime/heap/content.h"
@@ -24,15 +25,15 @@ enum class EngineState : std::uint8_t {
   kRefused,  // woke and found that this host has no userfaultfd for us: said once, off for good
 };
 
-// What heaptier_demote and its like ask of the background thread.
-enum class Request : std::uint8_t { kNone, kPark, kDemote, kFetch, kWake };
+enum class Request : std::uint8_t;  // background.h
+class Background;
 
 class Engine final : public ContentSink {
  public:
   constexpr Engine() = default;
 
-  // Before any other thread exists or early in malloc; starts nothing. The references outlive the engine.
-  // `thread_starter` is called to make threads (pthread_create of libc, not the interposed one).
+  // Before any other thread exists or early in malloc; starts nothing. The references outlive the
+  // engine.
   Errno init(MemoryOps& ops, Space& space, const Options& options, Stats& stats);
   EngineState state() const { return state_.load(std::memory_order_acquire); }
 
@@ -44,26 +45,31 @@ class Engine final : public ContentSink {
   // Starts the background thread. Any thread, not inside malloc. Cheap when awake.
   void wake();
 
-  // The application is about to do something with this range that heaptier cannot follow (mprotect, mlock, mremap,
-  // munmap, MAP_FIXED): everything in it is brought back, and its pageblocks are not demoted from now on.
-  // Any thread; touches the pages. Range inside the Space.
+  // The application is about to do something with this range that heaptier cannot follow (mprotect,
+  // mlock, mremap, munmap, MAP_FIXED): everything in it is brought back, and its pageblocks are not
+  // demoted from now on. Any thread; touches the pages. Range inside the Space.
   void surrender(std::uintptr_t at, std::size_t bytes);
   // Undoes one surrender of the same range.
   void take_back(std::uintptr_t at, std::size_t bytes);
-  // The range was unmapped or replaced by the application: forget what was stored for it, leave the mapping alone.
+  // The range was unmapped or replaced by the application: forget what was stored for it, leave the
+  // mapping alone.
   void forget(std::uintptr_t at, std::size_t bytes);
-  // madvise on memory of the Space. True: handled, *result is what the caller returns (0 or an errno constant).
+  // madvise on memory of the Space. True: handled, *result is what the caller returns (0 or an
+  // errno constant).
   bool app_advise(std::uintptr_t at, std::size_t bytes, int advice, int* result);
 
-  // fork, around the clone, in this order after the heap's own prepare and before its own release in the
-  // parent; in the child after the heap works again. See fork.cc.
-  void fork_prepare();
-  void fork_parent();
+  // fork, in this order: stop, the heap's own prepare, freeze, the clone; in the parent thaw, the
+  // heap's release, go_on; in the child the heap's release, then child. See fork.cc.
+  void fork_stop();
+  void fork_freeze();
+  void fork_thaw();
+  void fork_go_on();
   void fork_child();
 
   // The C interface (heaptier.h). Results as there.
   int where(std::uintptr_t at, std::size_t bytes, unsigned char* places);
   int request(Request what, std::uintptr_t at, std::size_t bytes);
+  int fetch(std::uintptr_t at, std::size_t bytes);
   int advise(std::uintptr_t at, std::size_t bytes, int advice);
 
   // Fills in every number. Any thread.
@@ -72,18 +78,26 @@ class Engine final : public ContentSink {
   void report_at_exit();
 
  private:
-  friend class EngineThread;
-  struct Parts;
-  void note_range_in_space(std::uintptr_t* at, std::size_t* bytes, bool widen) const;
+  // Null unless awake.
+  Background* background() const {
+    return state() == EngineState::kAwake ? background_.load(std::memory_order_acquire) : nullptr;
+  }
+  int bring_back(std::uintptr_t at, std::size_t bytes);
+  void change_pins(std::uintptr_t at, std::size_t bytes, int by);
 
   std::atomic<EngineState> state_{EngineState::kOff};
   std::atomic<bool> wants_wake_{false};
   std::atomic<std::uint64_t> wake_at_{UINT64_MAX};
   std::atomic<bool> reported_{false};
-  Parts* parts_ = nullptr;
+  std::atomic<Background*> background_{nullptr};
+  MemoryOps* ops_ = nullptr;
+  Space* space_ = nullptr;
+  const Options* options_ = nullptr;
+  Stats* stats_ = nullptr;
+  SpinLock waking_;
   Nanos started_{};
   Nanos woke_{};
-  bool forked_child_ = false;
+  Nanos fork_began_{};
 };
 
 Engine& engine();

@@ -11,9 +11,11 @@ namespace {
 constexpr FaultReply kBusyReply{FaultVerdict::kBusy, 0, 0};
 constexpr FaultReply kGoneReply{FaultVerdict::kGone, 0, 0};
 
-// Pages discarded on behalf of one fault that finds memory above the high watermark: one batch, one TLB flush.
+// Pages discarded on behalf of one fault that finds memory above the high watermark: one batch, one
+// TLB flush.
 constexpr std::size_t kInlineBatch = 64;
-// How long one fault may be held back for the background thread when nothing can be discarded at once.
+// How long one fault may be held back for the background thread when nothing can be discarded at
+// once.
 constexpr Nanos kLongestThrottle = millis(10);
 
 void fill_pattern(char* page, std::uint32_t pattern) {
@@ -31,13 +33,7 @@ void fill_pattern(char* page, std::uint32_t pattern) {
 FaultReply FaultService::on_fault(const FaultEvent& event, unsigned worker) {
   if (worker >= worker_count_) return kBusyReply;
   Worker& w = workers_[worker];
-  // A fault on the park, or of a thread of ours: the content was taken away by a raw system call between our
-  // look and our touch. It reads as zero, as the application asked; nobody may wait for a lock here, since the
-  // faulting thread may hold it.
-  if (core_.in_park(event.address) ||
-      (is_own_ != nullptr && event.tid != 0 && is_own_(event.tid))) {
-    return own_thread_fault(event.address);
-  }
+  if (core_.in_park(event.address)) return emptied_under_us(event.address);
   if (!core_.space.contains(reinterpret_cast<const void*>(event.address))) {  // NOLINT
     core_.stats.errors_events.add();
     return kGoneReply;
@@ -47,6 +43,10 @@ FaultReply FaultService::on_fault(const FaultEvent& event, unsigned worker) {
   if (!event.wp && throttled(w)) return kBusyReply;
   PageWord was;
   if (!core_.table.try_lock(p, &was)) {
+    // The thread that holds the page and reads it (migration.cc, copy_pages) would wait for itself.
+    if (event.tid != 0 && event.tid == core_.reading_tid.load(std::memory_order_acquire)) {
+      return emptied_under_us(event.address);
+    }
     core_.stats.faults_waited.add();
     return kBusyReply;
   }
@@ -77,7 +77,8 @@ FaultReply FaultService::resolve(PageIndex p, PageWord was, const FaultEvent& ev
   return wake(p);
 }
 
-// The page stays as it is and the fault comes back: memory is short for a moment, or the mapping is changing.
+// The page stays as it is and the fault comes back: memory is short for a moment, or the mapping is
+// changing.
 FaultReply FaultService::try_again(PageIndex p, PageWord was) {
   core_.table.unlock(p, was);
   core_.stats.faults.add();
@@ -85,8 +86,8 @@ FaultReply FaultService::try_again(PageIndex p, PageWord was) {
   return kBusyReply;
 }
 
-// Pages that a run of faults in address order deserves: doubled each time the run goes on, 1 when it breaks.
-// After Linux' mm/readahead.c, with one run a pageblock.
+// Pages that a run of faults in address order deserves: doubled each time the run goes on, 1 when
+// it breaks. After Linux' mm/readahead.c, with one run a pageblock.
 std::uint32_t FaultService::window_for(PageIndex p) {
   Pageblock& block = core_.table.block(block_of(p));
   const std::uint32_t at = page_in_block(p);
@@ -101,8 +102,8 @@ std::uint32_t FaultService::window_for(PageIndex p) {
   return window;
 }
 
-// Above the high watermark the fault pays for its page: the oldest pages on probation leave first. Where there
-// are none (everything is being written), it waits a little for the background thread.
+// Above the high watermark the fault pays for its page: the oldest pages on probation leave first.
+// Where there are none (everything is being written), it waits a little for the background thread.
 bool FaultService::throttled(Worker& w) {
   if (!core_.above_high()) return false;
   if (discard_fetched(core_, kInlineBatch, Evictor::kInline) > 0) {
@@ -145,7 +146,8 @@ FaultReply FaultService::first_touch(PageIndex p, PageWord was, const FaultEvent
     r = core_.port->zero(core_.home(p), kPageSize, false);
   }
   std::uint32_t done = static_cast<std::uint32_t>(r.done / kPageSize);
-  // Present although untouched: the kernel filled it before registration took effect. It is resident.
+  // Present although untouched: the kernel filled it before registration took effect. It is
+  // resident.
   if (r.error.code == EEXIST && done < n) ++done;
   const PageWord fresh = PageWord{}.with_state(PageState::kResident);
   for (std::uint32_t i = n; i-- > 1;) {
@@ -170,8 +172,9 @@ FaultReply FaultService::first_touch(PageIndex p, PageWord was, const FaultEvent
   return wake(p, done);
 }
 
-// We hold the page for present and yet it faults. Either another handler served the same fault a moment ago
-// (the page is there: EEXIST), or the application had the kernel empty it by a raw system call (it reads as zero).
+// We hold the page for present and yet it faults. Either another handler served the same fault a
+// moment ago (the page is there: EEXIST), or the application had the kernel empty it by a raw
+// system call (it reads as zero).
 FaultReply FaultService::lost(PageIndex p, PageWord was, const FaultEvent&, Worker& w) {
   std::memset(w.staging, 0, kPageSize);
   const RunResult r = core_.port->copy(core_.home(p), w.staging, kPageSize, false, false);
@@ -192,7 +195,9 @@ FaultReply FaultService::lost(PageIndex p, PageWord was, const FaultEvent&, Work
   return wake(p);
 }
 
-FaultReply FaultService::own_thread_fault(std::uintptr_t address) {
+// A page that heaptier holds as present, parked or being read, is gone: the application has had the
+// kernel empty it by a raw system call. It reads as zero, as asked.
+FaultReply FaultService::emptied_under_us(std::uintptr_t address) {
   core_.stats.faults.add();
   core_.stats.faults_lost.add();
   (void)core_.port->zero(address, kPageSize, false);
@@ -213,7 +218,8 @@ FaultReply FaultService::unpark_huge(PageIndex p, PageWord was) {
     r = core_.port->move(core_.home(first), core_.park(first), kPageblockSize, false);
   }
   if (!whole || r.done != kPageblockSize) {
-    // Shared with a forked child, or already being taken apart: from now on page by page, by copying.
+    // Shared with a forked child, or already being taken apart: from now on page by page, by
+    // copying.
     block.huge.store(false, std::memory_order_relaxed);
     block.residue.store(true, std::memory_order_relaxed);
     if (whole && r.error.code == EBUSY) core_.stats.refused_busy.add();
@@ -225,7 +231,8 @@ FaultReply FaultService::unpark_huge(PageIndex p, PageWord was) {
     const PageIndex q{first.v + i};
     const PageWord word = q == p ? was : core_.table.lock(q);
     if (word.state() == PageState::kParked) {
-      core_.settle(q, word, word.with_state(PageState::kResident), core_.stats.pages_unparked_touch);
+      core_.settle(q, word, word.with_state(PageState::kResident),
+                   core_.stats.pages_unparked_touch);
     } else {
       core_.table.unlock(q, word);
     }
@@ -242,13 +249,14 @@ FaultReply FaultService::unpark(PageIndex p, PageWord was, Worker&) {
   Pageblock& block = core_.table.block(block_of(p));
   if (block.huge.load(std::memory_order_relaxed)) return unpark_huge(p, was);
   RunResult r{{EBUSY}, 0};
-  // While the store takes a huge page apart its frames stay where they are (moving one would split it page by
-  // page, 0.4 ms); the copy at home is what counts.
+  // While the store takes a huge page apart its frames stay where they are (moving one would split
+  // it page by page, 0.4 ms); the copy at home is what counts.
   if (!block.residue.load(std::memory_order_acquire)) {
     r = core_.port->move(core_.home(p), core_.park(p), kPageSize, false);
   }
   if (r.error.code == EBUSY) {
-    // Pinned there, or shared with a forked child: copy. The frame is given back with the block's others.
+    // Pinned there, or shared with a forked child: copy. The frame is given back with the block's
+    // others.
     r = core_.port->copy(core_.home(p), reinterpret_cast<const void*>(core_.park(p)),  // NOLINT
                          kPageSize, false, false);
     if (r.done == kPageSize) block.residue.store(true, std::memory_order_release);
@@ -289,20 +297,20 @@ FaultReply FaultService::fetch(PageIndex p, PageWord was, const FaultEvent& even
     const PageIndex q{p.v + n};
     if (!core_.table.try_lock(q, &words[n])) break;
     if (words[n].state() != PageState::kStored ||
-        store.fetch(w.workspace, SlotId{words[n].slot()},
-                    w.staging + std::size_t{n} * kPageSize) != FetchOutcome::kFetched) {
+        store.fetch(w.workspace, SlotId{words[n].slot()}, w.staging + std::size_t{n} * kPageSize) !=
+            FetchOutcome::kFetched) {
       core_.table.unlock(q, words[n]);
       break;
     }
   }
-  RefaultVerdict verdict = judge_refault(
-      {core_.discards.load(std::memory_order_relaxed), was.stamp(),
-       core_.stamp_shift.load(std::memory_order_relaxed), was.estimate(),
-       core_.table.total(PageState::kResident)});
+  RefaultVerdict verdict =
+      judge_refault({core_.discards.load(std::memory_order_relaxed), was.stamp(),
+                     core_.stamp_shift.load(std::memory_order_relaxed), was.estimate(),
+                     core_.table.total(PageState::kResident)});
   // A page fetched by a write loses its copy at once: no second fault to lift the protection.
   const bool dirty = event.write && n == 1;
-  const RunResult r = core_.port->copy(core_.home(p), w.staging, std::size_t{n} * kPageSize, !dirty,
-                                       false);
+  const RunResult r =
+      core_.port->copy(core_.home(p), w.staging, std::size_t{n} * kPageSize, !dirty, false);
   const auto done = static_cast<std::uint32_t>(r.done / kPageSize);
   for (std::uint32_t i = n; i-- > 1;) {
     const PageIndex q{p.v + i};
@@ -310,8 +318,7 @@ FaultReply FaultService::fetch(PageIndex p, PageWord was, const FaultEvent& even
       core_.table.unlock(q, words[i]);
       continue;
     }
-    core_.settle(q, words[i],
-                 words[i].with_state(PageState::kClean).with_write_protected(true),
+    core_.settle(q, words[i], words[i].with_state(PageState::kClean).with_write_protected(true),
                  core_.stats.pages_fetched_ahead);
     core_.fetched.push(q, Nanos{});
   }
@@ -380,7 +387,8 @@ FaultReply FaultService::written(PageIndex p, PageWord was) {
     return e.code == ESRCH || e.code == ENOENT ? kGoneReply : kBusyReply;
   }
   core_.stats.faults_write.add();
-  const PageWord now = was.with_state(PageState::kResident).with_slot(0).with_write_protected(false);
+  const PageWord now =
+      was.with_state(PageState::kResident).with_slot(0).with_write_protected(false);
   if (s == PageState::kClean) {
     core_.store->drop(SlotId{was.slot()});
     core_.settle(p, was, now, core_.stats.pages_written);

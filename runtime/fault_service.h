@@ -1,7 +1,8 @@
-// What happens when the application touches a page that is not there: the other half of every demotion.
+// What happens when the application touches a page that is not there: the other half of every
+// demotion.
 //
-// Thread rule: on_fault from any number of threads, each with a worker of its own. It never waits for a page:
-// locked pages are answered kBusy. It touches no managed memory and allocates nothing.
+// Thread rule: on_fault from any number of threads, each with a worker of its own. It never waits
+// for a page: locked pages are answered kBusy. It touches no managed memory and allocates nothing.
 #pragma once
 
 #include <cstdint>
@@ -24,8 +25,6 @@ class FaultService final : public FaultSink {
     worker_count_ = count;
   }
   FaultReply on_fault(const FaultEvent& event, unsigned worker) override;
-  // Tells faults of heaptier's own threads from the application's (uffd/fault_loop.h).
-  void set_own_thread_test(bool (*is_own)(std::uint32_t tid)) { is_own_ = is_own; }
 
  private:
   FaultReply resolve(PageIndex p, PageWord was, const FaultEvent& event, Worker& w);
@@ -36,7 +35,7 @@ class FaultService final : public FaultSink {
   FaultReply fetch(PageIndex p, PageWord was, const FaultEvent& event, Worker& w);
   FaultReply refill(PageIndex p, PageWord was, Worker& w);
   FaultReply written(PageIndex p, PageWord was);
-  FaultReply own_thread_fault(std::uintptr_t address);
+  FaultReply emptied_under_us(std::uintptr_t address);
 
   std::uint32_t window_for(PageIndex p);
   bool throttled(Worker& w);
@@ -48,7 +47,6 @@ class FaultService final : public FaultSink {
   Core& core_;
   Worker* workers_ = nullptr;
   unsigned worker_count_ = 0;
-  bool (*is_own_)(std::uint32_t) = nullptr;
 };
 
 }  // namespace heaptier

@@ -45,8 +45,8 @@ Errno Migration::manage(BlockIndex b) {
   }
   const std::uintptr_t home = core_.space.address_of(b);
   const std::uintptr_t park = core_.park(first_page(b));
-  // Register first, look second: a page that is touched in between faults and waits for the words. The other way
-  // round it could appear unseen and would later be taken for untouched.
+  // Register first, look second: a page that is touched in between faults and waits for the words.
+  // The other way round it could appear unseen and would later be taken for untouched.
   Errno e = core_.ensure_park(b);
   if (e.ok()) e = core_.port->register_range(park, kPageblockSize);
   if (e.ok()) {
@@ -152,7 +152,8 @@ MoveOutcome Migration::park_huge(BlockIndex b) {
   for (std::uint32_t i = 0; i < held; ++i) {
     const PageIndex p{first.v + i};
     if (moved) {
-      core_.settle(p, words[i], PageWord{}.with_state(PageState::kParked), core_.stats.pages_parked);
+      core_.settle(p, words[i], PageWord{}.with_state(PageState::kParked),
+                   core_.stats.pages_parked);
     } else {
       core_.table.unlock(p, words[i]);
     }
@@ -204,13 +205,17 @@ void Migration::move_runs(BlockIndex b, const PageWord* words, const bool* held,
   }
 }
 
-MoveOutcome Migration::park(BlockIndex b, bool spare_hot) {
+MoveOutcome Migration::park(BlockIndex b, bool spare_hot, PageSpan span) {
   Pageblock& block = core_.table.block(b);
   MoveOutcome outcome;
   if (block.pinned()) return outcome;
   clear_residue(b);
   if (block.residue.load(std::memory_order_relaxed)) return outcome;
   SpinGuard gate(block.gate);
+  if (block.huge.load(std::memory_order_relaxed) && span.n < kBlockPages) {
+    if (block.count(PageState::kParked) != 0) return outcome;
+    block.huge.store(false, std::memory_order_relaxed);  // asked for a part: the kernel splits it
+  }
   if (block.huge.load(std::memory_order_relaxed)) {
     if (block.count(PageState::kParked) != 0) return outcome;  // already out
     outcome = park_huge(b);
@@ -221,7 +226,7 @@ MoveOutcome Migration::park(BlockIndex b, bool spare_hot) {
   const PageIndex first = first_page(b);
   PageWord words[kPagesPerBlock];
   bool held[kPagesPerBlock] = {};
-  for (std::uint32_t i = 0; i < kBlockPages; ++i) {
+  for (std::uint32_t i = span.first; i < span.first + span.n; ++i) {
     const PageIndex p{first.v + i};
     const PageWord seen = core_.table.peek(p);
     if (seen.state() != PageState::kResident || !core_.table.try_lock(p, &words[i])) continue;
@@ -241,7 +246,8 @@ MoveOutcome Migration::park(BlockIndex b, bool spare_hot) {
   return outcome;
 }
 
-// One parked page goes home for another reason than a touch. The page is ours and stays ours if it cannot move.
+// One parked page goes home for another reason than a touch. The page is ours and stays ours if it
+// cannot move.
 void Migration::bring_home(PageIndex p, PageWord was, PageWord now, Counter& flow,
                            MoveOutcome* outcome) {
   Pageblock& block = core_.table.block(block_of(p));
@@ -264,7 +270,7 @@ void Migration::bring_home(PageIndex p, PageWord was, PageWord now, Counter& flo
 }
 
 MoveOutcome Migration::park_split(BlockIndex b) {
-  MoveOutcome outcome = park(b, false);
+  MoveOutcome outcome = park(b, false, PageSpan{});
   Pageblock& block = core_.table.block(b);
   SpinGuard gate(block.gate);
   if (block.count(PageState::kParked) != 0 &&
@@ -275,7 +281,7 @@ MoveOutcome Migration::park_split(BlockIndex b) {
   return outcome;
 }
 
-MoveOutcome Migration::store(BlockIndex b, std::uint32_t max, Evictor who) {
+MoveOutcome Migration::store(BlockIndex b, std::uint32_t max, Evictor who, PageSpan span) {
   MoveOutcome outcome;
   if (core_.store == nullptr) {
     outcome.store_full = true;
@@ -284,7 +290,8 @@ MoveOutcome Migration::store(BlockIndex b, std::uint32_t max, Evictor who) {
   Pageblock& block = core_.table.block(b);
   const PageIndex first = first_page(b);
   if (block.huge.load(std::memory_order_relaxed)) {
-    // Taken apart from here on: touches copy their page home and leave the frames to be released together.
+    // Taken apart from here on: touches copy their page home and leave the frames to be released
+    // together.
     SpinGuard gate(block.gate);
     if (block.count(PageState::kParked) != 0) {
       if (block.huge.exchange(false, std::memory_order_relaxed)) core_.stats.huge_split.add();
@@ -294,7 +301,7 @@ MoveOutcome Migration::store(BlockIndex b, std::uint32_t max, Evictor who) {
   AddressRange frames[kPagesPerBlock];
   std::size_t frame_runs = 0;
   const std::uint32_t stamp = core_.stamp_now();
-  for (std::uint32_t i = 0; i < kBlockPages && outcome.moved < max; ++i) {
+  for (std::uint32_t i = span.first; i < span.first + span.n && outcome.moved < max; ++i) {
     const PageIndex p{first.v + i};
     PageWord was;
     if (core_.table.peek(p).state() != PageState::kParked) continue;
@@ -332,9 +339,10 @@ MoveOutcome Migration::store(BlockIndex b, std::uint32_t max, Evictor who) {
         if (full) break;
         continue;
       }
-      core_.settle(p, was,
-                   was.with_state(PageState::kStored).with_slot(slot.v).with_stamp(stamp).with_credits(0),
-                   core_.stats.pages_stored_parked);
+      core_.settle(
+          p, was,
+          was.with_state(PageState::kStored).with_slot(slot.v).with_stamp(stamp).with_credits(0),
+          core_.stats.pages_stored_parked);
     }
     ++outcome.moved;
     const std::uintptr_t frame = core_.park(p);
@@ -356,6 +364,22 @@ MoveOutcome Migration::store(BlockIndex b, std::uint32_t max, Evictor who) {
     }
   }
   return outcome;
+}
+
+void Migration::recall(BlockIndex b, PageSpan span) {
+  for (std::uint32_t i = span.first; i < span.first + span.n; ++i) {
+    const PageIndex p{first_page(b).v + i};
+    PageWord was;
+    if (core_.table.peek(p).state() != PageState::kClean || !core_.table.try_lock(p, &was))
+      continue;
+    if (was.state() != PageState::kClean) {
+      core_.table.unlock(p, was);
+      continue;
+    }
+    core_.store->drop(SlotId{was.slot()});
+    core_.settle(p, was, was.with_state(PageState::kResident).with_slot(0),
+                 core_.stats.pages_recalled);
+  }
 }
 
 MoveOutcome Migration::copy_out(BlockIndex b, std::uint32_t* next) {
@@ -404,7 +428,8 @@ MoveOutcome Migration::copy_out(BlockIndex b, std::uint32_t* next) {
     }
     std::size_t end = k + 1;
     while (end < n && was_writable[end] && pages[end].v == pages[end - 1].v + 1) ++end;
-    if (core_.port->write_protect(core_.home(pages[k]), (end - k) * kPageSize, true, false).failed()) {
+    if (core_.port->write_protect(core_.home(pages[k]), (end - k) * kPageSize, true, false)
+            .failed()) {
       core_.stats.errors_protect.add();
       for (std::size_t x = 0; x < n; ++x) core_.table.unlock(pages[x], words[x]);
       outcome.failed = true;
@@ -415,11 +440,8 @@ MoveOutcome Migration::copy_out(BlockIndex b, std::uint32_t* next) {
   const bool pins = any_writable && core_.ops.may_hold_long_pins();
   std::uintptr_t from[kStagingPages];
   for (std::size_t k = 0; k < n; ++k) from[k] = core_.home(pages[k]);
-  std::size_t read = 0;
-  if (core_.ops.copy_pages(from, n, worker_.staging, &read).failed()) {
-    core_.stats.errors_read_pages.add();
-    outcome.failed = true;
-  }
+  const std::size_t read = core_.read_pages(from, n, worker_.staging);
+  outcome.failed = read < n;
   const Nanos now = core_.ops.now();
   for (std::size_t k = 0; k < n; ++k) {
     const PageIndex p = pages[k];

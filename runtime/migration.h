@@ -1,5 +1,6 @@
-// The doer: carries out what a policy planned for one pageblock. Every function leaves each page either where it
-// was or where it was to go, with the table saying so, whatever call fails in between.
+// The doer: carries out what a policy planned for one pageblock. Every function leaves each page
+// either where it was or where it was to go, with the table saying so, whatever call fails in
+// between.
 //
 // Thread rule: one thread at a time (the background thread); faults are served meanwhile.
 #pragma once
@@ -13,13 +14,19 @@ namespace heaptier {
 
 // What became of a pageblock's pages. Named, so that policies and statistics need not guess.
 struct MoveOutcome {
-  std::uint32_t moved = 0;           // parked, stored or copied, as asked
-  std::uint32_t busy = 0;            // pinned or shared with a forked child
+  std::uint32_t moved = 0;  // parked, stored or copied, as asked
+  std::uint32_t busy = 0;   // pinned or shared with a forked child
   std::uint32_t incompressible = 0;
-  std::uint32_t raced = 0;           // touched, freed or taken by somebody else
+  std::uint32_t raced = 0;  // touched, freed or taken by somebody else
   bool store_full = false;
-  bool failed = false;               // a call failed in a way that says: leave this pageblock alone
+  bool failed = false;  // a call failed in a way that says: leave this pageblock alone
   bool gained() const { return moved > 0; }
+};
+
+// Part of a pageblock, in pages.
+struct PageSpan {
+  std::uint32_t first = 0;
+  std::uint32_t n = static_cast<std::uint32_t>(kPagesPerBlock);
 };
 
 class Migration {
@@ -28,15 +35,19 @@ class Migration {
 
   // Registers the pageblock with userfaultfd and takes stock of its pages. Idempotent.
   Errno manage(BlockIndex b);
-  // Moves the resident pages of the block to the park: a huge page in one piece, small ones in runs. With
-  // `spare_hot` pages that have credits stay and pay one.
-  MoveOutcome park(BlockIndex b, bool spare_hot);
-  // The same, and a huge page is taken apart there: a touch brings home (copies) one page, not all of them.
+  // Moves the resident pages of the block to the park: a huge page in one piece, small ones in
+  // runs. With `spare_hot` pages that have credits stay and pay one.
+  MoveOutcome park(BlockIndex b, bool spare_hot, PageSpan span = {});
+  // The same, and a huge page is taken apart there: a touch brings home (copies) one page, not all
+  // of them.
   MoveOutcome park_split(BlockIndex b);
   // Parked pages go to the store and their frames to the kernel, at most `max` pages.
-  MoveOutcome store(BlockIndex b, std::uint32_t max, Evictor who);
-  // Protects and copies up to kStagingPages resident pages without credits, from page `*next` on: they become
-  // clean and leave later by discard.h. *next: where to go on; kPagesPerBlock at the end.
+  MoveOutcome store(BlockIndex b, std::uint32_t max, Evictor who, PageSpan span = {});
+  // Clean pages of the part give up their copies, so that they can be parked.
+  void recall(BlockIndex b, PageSpan span);
+  // Protects and copies up to kStagingPages resident pages without credits, from page `*next` on:
+  // they become clean and leave later by discard.h. *next: where to go on; kPagesPerBlock at the
+  // end.
   MoveOutcome copy_out(BlockIndex b, std::uint32_t* next);
   // Everything parked comes home.
   MoveOutcome unpark(BlockIndex b);
@@ -44,6 +55,7 @@ class Migration {
   MoveOutcome collapse(BlockIndex b);
   // Counts the present pages of an unmanaged block.
   Errno scan(BlockIndex b, std::uint16_t* present, bool* huge);
+  Worker& worker() { return worker_; }
   // Gives back frames that were left in the park by copies, once nothing else is parked there.
   void clear_residue(BlockIndex b);
 

@@ -34,6 +34,8 @@ class MemoryOps {
   virtual Errno reserve(std::uintptr_t hint, std::size_t bytes, std::uintptr_t* out) = 0;
   // Makes a reserved range readable and writable. ENOMEM under strict overcommit or a VMA limit.
   virtual Errno commit(std::uintptr_t at, std::size_t bytes) = 0;
+  // Makes a range inaccessible: a touch raises SIGSEGV.
+  virtual Errno protect_none(std::uintptr_t at, std::size_t bytes) = 0;
   // Maps fresh zeroed, private, writable memory of heaptier's own (bootstrap heap, pool).
   virtual Errno map_private(std::size_t bytes, const char* name, std::uintptr_t* out) = 0;
   virtual Errno unmap(std::uintptr_t at, std::size_t bytes) = 0;

@@ -111,6 +111,11 @@ Errno KernelMemory::commit(std::uintptr_t at, std::size_t bytes) {
   return kOk;
 }
 
+Errno KernelMemory::protect_none(std::uintptr_t at, std::size_t bytes) {
+  if (syscall(SYS_mprotect, at, bytes, PROT_NONE) != 0) return last_error();
+  return kOk;
+}
+
 Errno KernelMemory::map_private(std::size_t bytes, const char* name, std::uintptr_t* out) {
   void* p = raw_mmap(0, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE);
   if (p == MAP_FAILED) return last_error();

@@ -24,6 +24,7 @@ class KernelMemory final : public MemoryOps {
 
   Errno reserve(std::uintptr_t hint, std::size_t bytes, std::uintptr_t* out) override;
   Errno commit(std::uintptr_t at, std::size_t bytes) override;
+  Errno protect_none(std::uintptr_t at, std::size_t bytes) override;
   Errno map_private(std::size_t bytes, const char* name, std::uintptr_t* out) override;
   Errno unmap(std::uintptr_t at, std::size_t bytes) override;
   Errno advise(std::uintptr_t at, std::size_t bytes, int advice) override;

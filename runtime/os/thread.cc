@@ -3,7 +3,6 @@
 #include <pthread.h>
 #include <sched.h>
 #include <signal.h>
-#include <sys/resource.h>
 #include <sys/syscall.h>
 #include <time.h>
 #include <unistd.h>
@@ -21,6 +20,12 @@ void yield_cpu() {
 }
 
 namespace os {
+namespace {
+constinit ThreadCreator creator = nullptr;
+}
+
+void use_thread_creator(ThreadCreator create) { creator = create; }
+ThreadCreator thread_creator() { return creator != nullptr ? creator : pthread_create; }
 
 Errno start_thread(const char* name, void* stack, std::size_t stack_bytes, void* (*entry)(void*),
                    void* arg) {
@@ -34,7 +39,7 @@ Errno start_thread(const char* name, void* stack, std::size_t stack_bytes, void*
     sigfillset(&all);
     pthread_sigmask(SIG_SETMASK, &all, &before);
     pthread_t thread;
-    error = pthread_create(&thread, &attr, entry, arg);
+    error = thread_creator()(&thread, &attr, entry, arg);
     if (error == 0) pthread_setname_np(thread, name);
     pthread_sigmask(SIG_SETMASK, &before, nullptr);
   }
@@ -60,10 +65,6 @@ Nanos thread_cpu_time() {
   timespec t{};
   clock_gettime(CLOCK_THREAD_CPUTIME_ID, &t);
   return {std::int64_t{t.tv_sec} * 1'000'000'000 + t.tv_nsec};
-}
-
-void run_in_background() {
-  setpriority(PRIO_PROCESS, thread_id(), 5);
 }
 
 }  // namespace os

@@ -1,6 +1,8 @@
 // Threads of heaptier's own, and what they need of the scheduler.
 #pragma once
 
+#include <pthread.h>
+
 #include <cstddef>
 #include <cstdint>
 
@@ -8,6 +10,11 @@
 #include "runtime/base/units.h"
 
 namespace heaptier::os {
+
+// libc's own pthread_create, for a process whose visible one is a wrapper. Set once, before start_thread.
+using ThreadCreator = int (*)(pthread_t*, const pthread_attr_t*, void* (*)(void*), void*);
+void use_thread_creator(ThreadCreator create);
+ThreadCreator thread_creator();
 
 // Starts a detached thread with every signal blocked, running entry(arg) on the given stack.
 Errno start_thread(const char* name, void* stack, std::size_t stack_bytes, void* (*entry)(void*),

@@ -1,0 +1,73 @@
+// The part of the C interface (heaptier.h) that is about where memory is. Heaps:
+// preload/api_heap.cc.
+#include "runtime/background.h"
+#include "runtime/base/errno.h"
+#include "runtime/engine.h"
+#include "runtime/include/heaptier/heaptier.h"
+
+using heaptier::engine;
+using heaptier::EngineState;
+using heaptier::ErrnoKeeper;
+using heaptier::Request;
+
+namespace {
+
+std::uintptr_t address(const void* p) {
+  return reinterpret_cast<std::uintptr_t>(p);
+}
+
+}  // namespace
+
+extern "C" {
+
+int heaptier_state(void) {
+  switch (engine().state()) {
+    case EngineState::kDormant:
+      return 0;
+    case EngineState::kAwake:
+      return 1;
+    default:
+      return -ENOTSUP;
+  }
+}
+
+int heaptier_wake(void) {
+  ErrnoKeeper keep;
+  engine().wake();
+  return engine().state() == EngineState::kAwake ? 0 : -ENOTSUP;
+}
+
+int heaptier_where(const void* p, size_t bytes, unsigned char* places) {
+  if (bytes == 0) return 0;
+  return engine().state() == EngineState::kOff ? -ENOTSUP
+                                               : engine().where(address(p), bytes, places);
+}
+
+int heaptier_demote(void* p, size_t bytes) {
+  ErrnoKeeper keep;
+  return engine().request(Request::kDemote, address(p), bytes);
+}
+
+int heaptier_park(void* p, size_t bytes) {
+  ErrnoKeeper keep;
+  return engine().request(Request::kPark, address(p), bytes);
+}
+
+int heaptier_fetch(void* p, size_t bytes) {
+  ErrnoKeeper keep;
+  return engine().state() == EngineState::kAwake ? engine().fetch(address(p), bytes) : 0;
+}
+
+int heaptier_advise(void* p, size_t bytes, int advice) {
+  ErrnoKeeper keep;
+  return engine().advise(address(p), bytes, advice);
+}
+
+size_t heaptier_stats_json(char* out, size_t n) {
+  ErrnoKeeper keep;
+  heaptier::StatsSnapshot now;
+  engine().snapshot(&now);
+  return heaptier::write_json(out, n, now);
+}
+
+}  // extern "C"

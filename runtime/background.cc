@@ -1,0 +1,233 @@
+#include "runtime/background.h"
+
+#include <bit>
+
+#include "policies/registry.h"
+#include "runtime/bootstrap_heap.h"
+#include "runtime/discard.h"
+#include "runtime/os/futex.h"
+#include "runtime/os/kernel_memory.h"
+#include "runtime/os/process.h"
+#include "runtime/os/thread.h"
+
+namespace heaptier {
+namespace {
+
+constexpr std::size_t kStackBytes = std::size_t{256} << 10;
+constexpr unsigned kMostShards = 4;
+constexpr std::size_t kSuperviseEvery = 1'000'000;  // ns
+
+unsigned shards_for(const Options& options) {
+  if (options.handlers != 0) return std::bit_floor(options.handlers);
+  const unsigned cpus = std::bit_floor(os::cpu_count());
+  return cpus < kMostShards ? cpus : kMostShards;
+}
+
+}  // namespace
+
+Policy* Background::chosen_policy() const {
+  Policy* p = find_policy(options_.policy == PolicyKind::kNone ? "none" : "hotset");
+  return p;
+}
+
+Errno Background::prepare() {
+  Errno e = table_.init(static_cast<std::uint32_t>(core_.space.bytes() >> kPageblockShift));
+  if (e.failed()) return e;
+  if (const TierSpec* tier = options_.tiers.find(TierKind::kZpool); tier != nullptr) {
+    ZPoolConfig config;
+    config.capacity_bytes =
+        tier->capacity_bytes != 0 ? tier->capacity_bytes : os::physical_bytes() / 2;
+    config.codec =
+        options_.codec.kind == CodecSpec::Kind::kZstd ? CodecKind::kZstd : CodecKind::kLz4;
+    config.level = options_.codec.level;
+    if (e = zpool_.init(core_.ops, config); e.failed()) return e;
+    core_.store = &zpool_;
+    own_.workspace = zpool_.make_workspace();
+    if (own_.workspace == nullptr) return {ENOMEM};
+  }
+  own_.background = true;
+  own_.staging = bootstrap::allocate_array<char>(kStagingPages * kPageSize);
+  // Room for a quarter of a large heap's pages on probation; memory is used only as far as the
+  // queue fills.
+  if (own_.staging == nullptr || core_.fetched.init(20).failed() ||
+      core_.copied.init(20).failed()) {
+    return {ENOMEM};
+  }
+  stack_bytes_ = kStackBytes;
+  own_stack_ = bootstrap::allocate(stack_bytes_, kPageSize);
+  if (own_stack_ == nullptr) return {ENOMEM};
+  shards_ = shards_for(options_);
+  return loop_.init();
+}
+
+Errno Background::start_thread() {
+  return os::start_thread("heaptier", own_stack_, stack_bytes_, thread_main, this);
+}
+
+Errno Background::start() {
+  if (Errno e = start_thread(); e.failed()) return e;
+  while (startup_.load(std::memory_order_acquire) == 0) os::futex_wait(startup_, 0, {-1});
+  return {startup_.load(std::memory_order_relaxed) == 1 ? 0 : startup_error_};
+}
+
+void* Background::thread_main(void* self) {
+  static_cast<Background*>(self)->run();
+  return nullptr;
+}
+
+Errno Background::open_port() {
+  if (Errno e = os::leave_descriptor_table(); e.failed()) return e;
+  static_cast<KernelMemory&>(core_.ops).open_files();
+  if (Errno e = port_.open(OpenMode::kHandler, shards_, &source_); e.failed()) return e;
+  if (!port_.features().move || !static_cast<KernelMemory&>(core_.ops).abilities().pagemap_scan) {
+    port_.close();
+    return {ENOTSUP};
+  }
+  core_.port = &port_;
+  return kOk;
+}
+
+void Background::run() {
+  Errno e = open_port();
+  if (e.ok() && in_child_) {
+    // The application of the child waits for this.
+    if (!register_inherited()) e = {EIO};
+    if (e.ok()) e = start_faults(true);
+    if (e.failed()) port_.close();
+  }
+  startup_error_ = e.code;
+  startup_.store(e.ok() ? 1 : 2, std::memory_order_release);
+  os::futex_wake_all(startup_);
+  if (e.ok()) rounds();
+}
+
+bool Background::ready_for_faults() {
+  if (faults_.running()) return true;
+  return start_faults(false).ok();
+}
+
+Errno Background::start_faults(bool in_child) {
+  if (in_child) return faults_.restart_in_child(port_);
+  if (core_.park_base == 0) {
+    if (Errno e = core_.choose_park(os::address_limit() != 0); e.failed()) return e;
+  }
+  const unsigned count = 2 * shards_;
+  if (workers_ == nullptr) {
+    workers_ = bootstrap::allocate_array<Worker>(count);
+    worker_stacks_ = bootstrap::allocate(count * stack_bytes_, kPageSize);
+    if (workers_ == nullptr || worker_stacks_ == nullptr) return {ENOMEM};
+    for (unsigned i = 0; i < count; ++i) {
+      workers_[i].staging = bootstrap::allocate_array<char>(kStagingPages * kPageSize);
+      if (workers_[i].staging == nullptr) return {ENOMEM};
+      if (core_.store != nullptr) {
+        workers_[i].workspace = core_.store->make_workspace();
+        if (workers_[i].workspace == nullptr) return {ENOMEM};
+      }
+    }
+    service_.use_workers(workers_, count);
+  }
+  LoopConfig config;
+  config.stack_base = worker_stacks_;
+  config.stack_bytes = stack_bytes_;
+  config.create_thread = os::thread_creator();
+  return faults_.start(port_, service_, config);
+}
+
+MemorySituation Background::machine_now() {
+  const Nanos now = core_.ops.now();
+  if (now >= next_machine_look_) {
+    machine_.physical_bytes = os::physical_bytes();
+    if (options_.fast.kind == FastBudget::Kind::kAuto) {
+      machine_.available_bytes = os::available_bytes();
+      machine_.cgroup_limit = os::cgroup_limit();
+    }
+    next_machine_look_ = now + seconds(1);
+  }
+  return machine_;
+}
+
+void Background::stand_still() {
+  if (still_.load(std::memory_order_acquire) != 1) return;
+  still_.store(2, std::memory_order_release);
+  os::futex_wake_all(still_);
+  while (still_.load(std::memory_order_acquire) == 2) os::futex_wait(still_, 2, {-1});
+}
+
+bool Background::serve_requests() {
+  bool any = false;
+  for (Slot& slot : slots_) {
+    if (slot.state.load(std::memory_order_acquire) != 2) continue;
+    any = true;
+    slot.state.store(4, std::memory_order_relaxed);  // ours: not seen again by a nested call
+    slot.result = loop_.demote_range(slot.first, slot.pages, slot.what == Request::kDemote);
+    slot.state.store(3, std::memory_order_release);
+    os::futex_wake_all(slot.state);
+  }
+  return any;
+}
+
+bool Background::between_steps() {
+  stand_still();
+  const Nanos now = core_.ops.now();
+  if (faults_.running() && (now - last_look_).v >= static_cast<std::int64_t>(kSuperviseEvery)) {
+    faults_.supervise(now);
+    last_look_ = now;
+  }
+  return true;
+}
+
+void Background::rounds() {
+  Nanos next_tick{};
+  for (;;) {
+    between_steps();
+    const bool asked = serve_requests();
+    const Nanos now = core_.ops.now();
+    const bool kicked = core_.kicked.exchange(0, std::memory_order_acq_rel) != 0;
+    if (now >= next_tick || kicked) {
+      loop_.tick(now, machine_now());
+      next_tick = core_.ops.now() + loop_.pause_length();
+    }
+    cpu_time_.store(os::thread_cpu_time().v, std::memory_order_relaxed);
+    if (asked) continue;
+    // While faults arrive the handlers want looking after each millisecond.
+    Nanos sleep = loop_.pause_length();
+    if (faults_.running()) {
+      const std::uint64_t seen = core_.stats.faults.get();
+      if (seen != faults_seen_) {
+        faults_seen_ = seen;
+        faults_seen_at_ = now;
+      }
+      if (now - faults_seen_at_ < millis(20) && sleep > millis(1)) sleep = millis(1);
+    }
+    if (core_.kicked.load(std::memory_order_acquire) == 0) os::futex_wait(core_.kicked, 0, sleep);
+  }
+}
+
+void Background::kick() {
+  core_.kicked.store(1, std::memory_order_release);
+  os::futex_wake_all(core_.kicked);
+}
+
+int Background::ask(Request what, PageIndex first, std::uint32_t pages) {
+  Backoff backoff;
+  for (;;) {
+    for (Slot& slot : slots_) {
+      std::uint32_t free = 0;
+      if (!slot.state.compare_exchange_strong(free, 1, std::memory_order_acquire)) continue;
+      slot.what = what;
+      slot.first = first;
+      slot.pages = pages;
+      slot.state.store(2, std::memory_order_release);
+      kick();
+      for (std::uint32_t s; (s = slot.state.load(std::memory_order_acquire)) != 3;) {
+        os::futex_wait(slot.state, s, millis(100));
+      }
+      const int result = slot.result;
+      slot.state.store(0, std::memory_order_release);
+      return result;
+    }
+    backoff.pause();
+  }
+}
+
+}  // namespace heaptier

@@ -1,0 +1,123 @@
+// The life of the background thread: waking, opening userfaultfd, starting handlers, rounds of the
+// tiering loop, requests of other threads, standing still for fork. Everything the engine has while
+// it is awake.
+//
+// Thread rule: the public methods from any thread unless said otherwise.
+#pragma once
+
+#include <atomic>
+#include <cstdint>
+
+#include "runtime/base/ports.h"
+#include "runtime/config/options.h"
+#include "runtime/content.h"
+#include "runtime/core.h"
+#include "runtime/fault_service.h"
+#include "runtime/migration.h"
+#include "runtime/tiering_loop.h"
+#include "runtime/tiers/zpool.h"
+#include "uffd/fault_loop.h"
+#include "uffd/shard.h"
+
+namespace heaptier {
+
+// What other threads ask of the background thread.
+enum class Request : std::uint8_t { kPark, kDemote };
+
+class Background final : public LoopHost {
+ public:
+  Background(MemoryOps& ops, Space& space, const Options& options, Stats& stats)
+      : core_(space, table_, ops, stats), options_(options) {}
+
+  // Everything that can fail for lack of memory. Starts nothing.
+  Errno prepare();
+  // Starts the thread and waits until it has found out whether this host lets us have a
+  // userfaultfd. EPERM and the like: it does not; the thread has ended.
+  Errno start();
+
+  // Hands work to the thread and waits for its result (pages, or a negative errno).
+  int ask(Request what, PageIndex first, std::uint32_t pages);
+  // Has the thread look at the heap now.
+  void kick();
+
+  // The four steps of fork.cc. stop: the thread stands still (the heap must still work: it may be
+  // starting a thread). freeze: nobody changes a page any more (the heap is locked). thaw and
+  // go_on: the reverse, in the parent.
+  void stop_moving();
+  void freeze();
+  void thaw();
+  void go_on();
+  // In the child: faults are served again when it returns true. False: every page is at home, for
+  // good.
+  bool restart_in_child();
+
+  Core& core() { return core_; }
+  OperationGate& gate() { return gate_; }
+  ZPool& zpool() { return zpool_; }
+  const TieringLoop& loop() const { return loop_; }
+  LoopStats fault_stats() const { return faults_.running() ? faults_.stats() : LoopStats{}; }
+  Nanos cpu_time() const { return {cpu_time_.load(std::memory_order_relaxed)}; }
+  Source source() const { return source_; }
+
+  bool between_steps() override;
+  bool ready_for_faults() override;
+
+ private:
+  static constexpr unsigned kSlots = 16;
+  struct Slot {
+    std::atomic<std::uint32_t> state{0};  // 0 free, 1 being filled, 2 asked, 3 answered
+    Request what = Request::kPark;
+    PageIndex first;
+    std::uint32_t pages = 0;
+    int result = 0;
+  };
+
+  static void* thread_main(void* self);
+  void run();
+  void rounds();
+  Errno open_port();
+  Errno start_faults(bool in_child);
+  bool serve_requests();
+  void stand_still();
+  MemorySituation machine_now();
+  void adopt_inherited_pages();
+  bool register_inherited();
+  void bring_everything_home();
+  Errno start_thread();
+
+  PageblockTable table_;
+  ZPool zpool_;
+  Core core_;
+  const Options& options_;
+  ShardedPort port_;
+  FaultLoop faults_;
+  FaultService service_{core_};
+  Worker own_{};
+  Worker* workers_ = nullptr;
+  unsigned shards_ = 1;
+  Migration migration_{core_, own_};
+  TieringLoop loop_{core_, migration_, *chosen_policy(), options_, *this};
+  OperationGate gate_;
+  Slot slots_[kSlots];
+  Source source_ = Source::kNone;
+  void* own_stack_ = nullptr;
+  void* worker_stacks_ = nullptr;
+  std::size_t stack_bytes_ = 0;
+
+  // 0: not yet; 1: ready; 2: refused. Futex.
+  std::atomic<std::uint32_t> startup_{0};
+  int startup_error_ = 0;
+  // Futex: 0 run, 1 asked to stand still, 2 standing still.
+  std::atomic<std::uint32_t> still_{0};
+  bool in_child_ = false;
+  std::atomic<std::int64_t> cpu_time_{0};
+  Nanos last_look_{};
+  Nanos next_machine_look_{};
+  MemorySituation machine_{};
+  std::uint64_t faults_seen_ = 0;
+  Nanos faults_seen_at_{};
+
+  Policy* chosen_policy() const;
+};
+
+}  // namespace heaptier

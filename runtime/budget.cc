@@ -1,0 +1,64 @@
+#include "runtime/budget.h"
+
+#include <algorithm>
+
+#include "runtime/base/units.h"
+
+namespace heaptier {
+namespace {
+
+// A budget below this cannot hold what an ordinary program touches between two faults.
+constexpr std::uint64_t kSmallestFast = std::uint64_t{1} << 20;
+
+// What a program has besides its heap: code, stacks, page tables, files' pages in its cgroup.
+constexpr std::uint64_t kCgroupReserve = std::uint64_t{32} << 20;
+
+}  // namespace
+
+Watermarks derive_watermarks(const FastBudget& budget, const MemorySituation& now) {
+  std::uint64_t fast = 0;
+  switch (budget.kind) {
+    case FastBudget::Kind::kBytes:
+      fast = std::max(budget.bytes, kSmallestFast);
+      break;
+    case FastBudget::Kind::kPercent:
+      // Of a heap that grows: at 100 % there is nothing to do.
+      if (budget.percent >= 100) return {};
+      fast = std::max(now.heap_bytes / 100 * budget.percent, kSmallestFast);
+      break;
+    case FastBudget::Kind::kAuto: {
+      if (now.cgroup_limit != 0) {
+        const std::uint64_t reserve = std::max(kCgroupReserve, now.cgroup_limit / 16);
+        const std::uint64_t used = reserve + now.store_bytes;
+        fast = now.cgroup_limit > used ? now.cgroup_limit - used : kSmallestFast;
+      }
+      if (now.available_bytes != 0) {
+        // Leave a tenth of the machine free.
+        const std::uint64_t keep_free = now.physical_bytes / 10;
+        const std::uint64_t room = now.present_bytes + now.available_bytes;
+        const std::uint64_t machine = room > keep_free ? room - keep_free : kSmallestFast;
+        fast = fast == 0 ? machine : std::min(fast, machine);
+      }
+      if (fast == 0) return {};
+      fast = std::max(fast, kSmallestFast);
+      break;
+    }
+  }
+  // Faults evict for themselves above `high`; the background thread keeps a little room below it,
+  // so that they rarely have to: a batch of pages for each CPU, 2 % on small heaps, not more than
+  // 32 MiB on large ones.
+  const std::uint64_t room =
+      std::clamp<std::uint64_t>(fast / 50, std::uint64_t{256} << 10, std::uint64_t{32} << 20);
+  return {fast, fast, fast - std::min(room, fast / 4)};
+}
+
+std::uint64_t wake_threshold(const Options& options) {
+  std::uint64_t at = options.wake_bytes;
+  // A fixed budget: nothing can be gained before the heap comes near it.
+  if (options.fast.kind == FastBudget::Kind::kBytes) {
+    at = std::max(at, options.fast.bytes - options.fast.bytes / 4);
+  }
+  return at;
+}
+
+}  // namespace heaptier

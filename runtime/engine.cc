@@ -1,0 +1,364 @@
+#include "runtime/engine.h"
+
+#include <cstdio>
+#include <cstring>
+#include <new>
+
+#include "runtime/background.h"
+#include "runtime/bootstrap_heap.h"
+#include "runtime/include/heaptier/heaptier.h"
+#include "runtime/os/advice.h"
+#include "runtime/os/process.h"
+#include "uffd/features.h"
+
+namespace heaptier {
+
+Engine& engine() {
+  static constinit Engine instance;
+  return instance;
+}
+
+Errno Engine::init(MemoryOps& ops, Space& space, const Options& options, Stats& stats) {
+  ops_ = &ops;
+  space_ = &space;
+  options_ = &options;
+  stats_ = &stats;
+  started_ = ops.now();
+  const bool wanted = options.policy != PolicyKind::kNone && options.tiers.count > 1;
+  wake_at_.store(wanted ? wake_threshold(options) : UINT64_MAX, std::memory_order_relaxed);
+  state_.store(wanted ? EngineState::kDormant : EngineState::kOff, std::memory_order_release);
+  return kOk;
+}
+
+bool Engine::drop(std::uintptr_t at, std::size_t bytes) {
+  Background* bg = background_.load(std::memory_order_acquire);
+  if (bg == nullptr) return ops_->advise(at, bytes, os::kAdviceDontNeed).ok();
+  bg->gate().enter();
+  const bool released = drop_content(bg->core(), at, bytes);
+  bg->gate().leave();
+  return released;
+}
+
+void Engine::carved(std::size_t bytes) {
+  if (bytes < wake_at_.load(std::memory_order_relaxed)) return;
+  if (state() == EngineState::kDormant) {
+    wants_wake_.store(true, std::memory_order_release);
+  } else if (Background* bg = background(); bg != nullptr) {
+    bg->kick();  // growth: look now rather than at the next round
+  }
+}
+
+void Engine::wake() {
+  wants_wake_.store(false, std::memory_order_relaxed);
+  if (state() != EngineState::kDormant || !waking_.try_lock()) return;
+  if (state() != EngineState::kDormant) {
+    waking_.unlock();
+    return;
+  }
+  // A forked child of a process that was awake keeps its parts.
+  Background* bg = background_.load(std::memory_order_acquire);
+  Errno e = kOk;
+  if (bg == nullptr) {
+    void* room = bootstrap::allocate(sizeof(Background), 64);
+    if (room != nullptr) {
+      bg = new (room) Background(*ops_, *space_, *options_, *stats_);
+      e = bg->prepare();
+    } else {
+      e = {ENOMEM};
+    }
+  }
+  // Dropped content must be seen from the first moment a page can be stored.
+  background_.store(bg, std::memory_order_release);
+  if (e.ok()) e = bg->start();
+  if (e.failed()) {
+    state_.store(EngineState::kRefused, std::memory_order_release);
+    char line[512];
+    const char* fix = e.code == ENOMEM ? "" : remedy(probe());
+    std::snprintf(
+        line, sizeof line,
+        "heaptier: tiering is off in this process (%s%s); the application runs as without it%s%s\n",
+        e.code == ENOMEM ? "no memory" : "userfaultfd refused: ",
+        e.code == ENOMEM ? "" : std::strerror(e.code), fix[0] != '\0' ? ". Remedy: " : "", fix);
+    os::write_text(line);
+  } else {
+    stats_->wakeups.add();
+    woke_ = ops_->now();
+    state_.store(EngineState::kAwake, std::memory_order_release);
+  }
+  waking_.unlock();
+}
+
+// Bytes of memory that only the pages of [at, at+bytes) could give are in place when this returns:
+// pages that are away are read by the kernel on our behalf, which faults them in and cannot crash
+// on memory that the application has made unreadable.
+int Engine::bring_back(std::uintptr_t at, std::size_t bytes) {
+  Background* bg = background();
+  if (bg == nullptr) return 0;
+  Core& core = bg->core();
+  int back = 0;
+  char* scratch = static_cast<char*>(bootstrap::allocate(kPageSize, kPageSize));
+  if (scratch == nullptr) return -ENOMEM;
+  for (std::uintptr_t end = at + bytes; at < end; at += kPageSize) {
+    const PageIndex p = core.space.page_at(at);
+    if (!core.table.managed(p)) {
+      at = core.space.address_of(block_of(p)) + kPageblockSize - kPageSize;
+      continue;
+    }
+    const PageState s = core.table.peek(p).state();
+    if (s != PageState::kParked && s != PageState::kStored && s != PageState::kFilled) continue;
+    std::size_t done = 0;
+    if (core.ops.copy_pages(&at, 1, scratch, &done).ok()) ++back;
+  }
+  bootstrap::release(scratch, kPageSize, kPageSize);
+  return back;
+}
+
+void Engine::change_pins(std::uintptr_t at, std::size_t bytes, int by) {
+  Background* bg = background_.load(std::memory_order_acquire);
+  if (bg == nullptr || bytes == 0) return;
+  Core& core = bg->core();
+  const BlockIndex last = block_of(core.space.page_at(at + bytes - 1));
+  for (BlockIndex b = block_of(core.space.page_at(at)); b <= last; ++b.v) {
+    Pageblock& block = core.table.block(b);
+    if (by > 0) {
+      block.pins.fetch_add(1, std::memory_order_seq_cst);
+      SpinGuard wait_for_a_park_under_way(block.gate);
+    } else if (block.pins.load(std::memory_order_relaxed) > 0) {
+      block.pins.fetch_sub(1, std::memory_order_relaxed);
+    }
+  }
+}
+
+void Engine::surrender(std::uintptr_t at, std::size_t bytes) {
+  if (state() == EngineState::kDormant)
+    wake();  // pins are kept in the table, which wakes with the engine
+  change_pins(at, bytes, +1);
+  (void)bring_back(at, bytes);
+}
+
+void Engine::take_back(std::uintptr_t at, std::size_t bytes) {
+  change_pins(at, bytes, -1);
+}
+
+void Engine::forget(std::uintptr_t at, std::size_t bytes) {
+  Background* bg = background_.load(std::memory_order_acquire);
+  if (bg == nullptr) return;
+  bg->gate().enter();
+  forget_content(bg->core(), at, bytes);
+  bg->gate().leave();
+}
+
+bool Engine::app_advise(std::uintptr_t at, std::size_t bytes, int advice, int* result) {
+  switch (advice) {
+    case os::kAdviceDontNeed:
+      *result = drop(at, bytes) ? 0 : EINVAL;
+      return true;
+    case os::kAdviceFree:
+      // Dead content: gone at once rather than under pressure.
+      *result = drop(at, bytes) ? 0 : EINVAL;
+      return true;
+    case os::kAdviceDontFork:
+    case os::kAdviceWipeOnFork:
+      // The child would not find what it expects of stored pages: keep such memory at home.
+      surrender(at, bytes);
+      return false;
+    default:
+      return false;
+  }
+}
+
+int Engine::where(std::uintptr_t at, std::size_t bytes, unsigned char* places) {
+  const std::uintptr_t end = round_up(at + bytes, kPageSize);
+  at = round_down(at, kPageSize);
+  Background* bg = background_.load(std::memory_order_acquire);
+  int n = 0;
+  for (; at < end; at += kPageSize, ++n) {
+    if (!space_->contains(reinterpret_cast<void*>(at)) ||  // NOLINT
+        space_->mobility_of(block_of(space_->page_at(at))) == Mobility::kUnmovable) {
+      places[n] = HEAPTIER_UNMANAGED;
+      continue;
+    }
+    const PageIndex p = space_->page_at(at);
+    if (bg == nullptr || !bg->core().table.managed(p)) {
+      places[n] = HEAPTIER_RESIDENT;
+      continue;
+    }
+    switch (bg->core().table.peek(p).state()) {
+      case PageState::kUntouched:
+      case PageState::kResident:
+        places[n] = HEAPTIER_RESIDENT;
+        break;
+      case PageState::kClean:
+        places[n] = HEAPTIER_CLEAN;
+        break;
+      case PageState::kParked:
+        places[n] = HEAPTIER_PARKED;
+        break;
+      case PageState::kStored:
+        places[n] = HEAPTIER_STORED;
+        break;
+      case PageState::kFilled:
+        places[n] = HEAPTIER_FILLED;
+        break;
+      case PageState::kPoisoned:
+        places[n] = HEAPTIER_LOST;
+        break;
+    }
+  }
+  return n;
+}
+
+int Engine::request(Request what, std::uintptr_t at, std::size_t bytes) {
+  if (state() == EngineState::kDormant) wake();
+  Background* bg = background();
+  if (bg == nullptr) return -ENOTSUP;
+  const std::uintptr_t first = round_up(at, kPageSize);
+  const std::uintptr_t end = round_down(at + bytes, kPageSize);
+  if (at + bytes < at || !space_->contains(reinterpret_cast<void*>(at)) ||  // NOLINT
+      at + bytes > space_->base() + space_->bytes()) {
+    return -EINVAL;
+  }
+  if (end <= first) return 0;
+  return bg->ask(what, space_->page_at(first),
+                 static_cast<std::uint32_t>((end - first) / kPageSize));
+}
+
+int Engine::fetch(std::uintptr_t at, std::size_t bytes) {
+  if (at + bytes < at || !space_->contains(reinterpret_cast<void*>(at)) ||  // NOLINT
+      at + bytes > space_->base() + space_->bytes()) {
+    return -EINVAL;
+  }
+  const std::uintptr_t end = round_up(at + bytes, kPageSize);
+  at = round_down(at, kPageSize);
+  return bring_back(at, end - at);
+}
+
+int Engine::advise(std::uintptr_t at, std::size_t bytes, int advice) {
+  if (at + bytes < at || !space_->contains(reinterpret_cast<void*>(at)) ||  // NOLINT
+      at + bytes > space_->base() + space_->bytes()) {
+    return -EINVAL;
+  }
+  switch (advice) {
+    case HEAPTIER_PIN:
+      if (state() == EngineState::kOff || state() == EngineState::kRefused) return 0;
+      surrender(round_down(at, kPageSize), bytes + (at & (kPageSize - 1)));
+      return 0;
+    case HEAPTIER_UNPIN:
+      take_back(at, bytes);
+      return 0;
+    case HEAPTIER_COLD:
+      return request(Request::kDemote, at, bytes);
+    case HEAPTIER_HOT:
+      return fetch(at, bytes);
+    default:
+      return -EINVAL;
+  }
+}
+
+void Engine::fork_stop() {
+  waking_.lock();
+  fork_began_ = ops_->now();
+  if (Background* bg = background(); bg != nullptr) bg->stop_moving();
+}
+
+void Engine::fork_freeze() {
+  if (Background* bg = background(); bg != nullptr) bg->freeze();
+  space_->lock_for_fork();
+  bootstrap::lock_for_fork();
+}
+
+void Engine::fork_thaw() {
+  bootstrap::unlock_after_fork();
+  space_->unlock_after_fork();
+  if (Background* bg = background(); bg != nullptr) bg->thaw();
+}
+
+void Engine::fork_go_on() {
+  if (Background* bg = background(); bg != nullptr) bg->go_on();
+  stats_->forks.add();
+  stats_->fork_pause_ns.add(static_cast<std::uint64_t>((ops_->now() - fork_began_).v));
+  waking_.unlock();
+}
+
+void Engine::fork_child() {
+  bootstrap::unlock_after_fork();
+  space_->unlock_after_fork();
+  waking_.unlock();
+  // The report is the parent's to write.
+  reported_.store(true, std::memory_order_relaxed);
+  Background* bg = background();
+  if (bg == nullptr) return;
+  if (!bg->restart_in_child()) {
+    // Nothing is away and nobody serves faults: an ordinary heap.
+    state_.store(EngineState::kRefused, std::memory_order_release);
+  }
+}
+
+void Engine::snapshot(StatsSnapshot* out) {
+  *out = StatsSnapshot{};
+  stats_->read(out);
+  const Nanos now = ops_->now();
+  out->pid = static_cast<std::uint32_t>(os::process_id());
+  out->lifetime_ns = static_cast<std::uint64_t>((now - started_).v);
+  out->awake_ns = woke_.v == 0 ? 0 : static_cast<std::uint64_t>((now - woke_).v);
+  out->dormant_ns = out->lifetime_ns - out->awake_ns;
+  const SpaceUsage usage = space_->usage();
+  out->heap_carved_bytes = usage.carved_bytes;
+  out->heap_unmovable_bytes = usage.blocks[static_cast<int>(Mobility::kUnmovable)] * kPageblockSize;
+  out->mobility_fallbacks = usage.fallbacks;
+  out->metadata_bytes = bootstrap::bytes_in_use();
+  Background* bg = background();
+  if (bg == nullptr) return;
+  Core& core = bg->core();
+  out->resident_pages = core.table.total(PageState::kResident);
+  out->clean_pages = core.table.total(PageState::kClean);
+  out->parked_pages = core.table.total(PageState::kParked);
+  out->stored_pages = core.table.total(PageState::kStored);
+  out->filled_pages = core.table.total(PageState::kFilled);
+  out->poisoned_pages = core.table.total(PageState::kPoisoned);
+  out->heap_managed_bytes = std::uint64_t{core.table.managed_blocks()} * kPageblockSize;
+  out->budget_bytes = bg->loop().watermarks().fast_bytes;
+  if (core.store != nullptr) {
+    const StoreUsage pool = core.store->usage();
+    out->pool_payload_bytes = pool.payload_bytes;
+    out->pool_held_bytes = pool.resident_bytes;
+    out->pool_capacity_bytes = pool.capacity_bytes;
+  }
+  const LoopStats faults = bg->fault_stats();
+  out->fault_reads = faults.reads;
+  out->handler_follows = faults.repins;
+  out->handler_class_switches = faults.class_switches;
+  out->handler_cpu_ns = static_cast<std::uint64_t>(faults.cpu_time.v);
+  out->background_cpu_ns = static_cast<std::uint64_t>(bg->cpu_time().v);
+  out->fault_p50_ns = faults.service.percentile(50);
+  out->fault_p99_ns = faults.service.percentile(99);
+  out->fault_p999_ns = faults.service.percentile(99.9);
+  out->fault_max_ns = faults.service.percentile(100);
+}
+
+void Engine::report_at_exit() {
+  if (stats_ == nullptr || reported_.exchange(true)) return;
+  const auto pid = static_cast<std::uint32_t>(os::process_id());
+  if (!options_->reports(pid)) return;
+  StatsSnapshot now;
+  snapshot(&now);
+  constexpr std::size_t kRoom = std::size_t{64} << 10;
+  char* text = static_cast<char*>(bootstrap::allocate(kRoom));
+  if (text == nullptr) return;
+  if (options_->stats.kind == StatsOutput::Kind::kText) {
+    const std::size_t n = write_text(text, kRoom, now);
+    os::write_all(2, text, n < kRoom ? n : kRoom - 1);
+  } else {
+    char path[kMaxStatsPath];
+    const std::size_t n = write_json(text, kRoom, now);
+    if (!expand_stats_path(options_->stats, pid, path, sizeof path) ||
+        !os::write_file(path, text, n < kRoom ? n : kRoom - 1)) {
+      os::write_text("heaptier: the statistics file could not be written: ");
+      os::write_text(options_->stats.path);
+      os::write_text("\n");
+    }
+  }
+  bootstrap::release(text, kRoom);
+}
+
+}  // namespace heaptier

@@ -1,0 +1,298 @@
+#include "runtime/tiering_loop.h"
+
+#include <algorithm>
+#include <bit>
+
+#include "policies/refault.h"
+#include "runtime/bootstrap_heap.h"
+#include "runtime/discard.h"
+
+namespace heaptier {
+namespace {
+
+constexpr auto kBlockPages = static_cast<std::uint32_t>(kPagesPerBlock);
+// Pages stored between two looks at faults, requests and forks: about half a millisecond.
+constexpr std::uint32_t kStoreChunk = 64;
+constexpr std::size_t kDiscardBatch = 128;
+// After the store refused a page for lack of room it is not asked again for so long.
+constexpr Nanos kStoreFullRest = millis(500);
+// Scanning page tables of pageblocks that are not managed may take this share of the time: 1/50.
+constexpr std::int64_t kScanShare = 50;
+
+}  // namespace
+
+Errno TieringLoop::init() {
+  blocks_ = static_cast<BlockView*>(
+      bootstrap::allocate(core_.table.size() * sizeof(BlockView), kPageSize));
+  steps_ = bootstrap::allocate_array<Step>(kMaxSteps);
+  if (blocks_ == nullptr || steps_ == nullptr) return {ENOMEM};
+  return kOk;
+}
+
+bool TieringLoop::manageable(BlockIndex b) const {
+  return core_.space.pages_used(b) > 0 && core_.space.mobility_of(b) != Mobility::kUnmovable;
+}
+
+void TieringLoop::look_at(BlockIndex b, Nanos now) {
+  Pageblock& block = core_.table.block(b);
+  BlockView& v = blocks_[b.v];
+  v.index = b;
+  const bool managed = block.words.load(std::memory_order_acquire) != nullptr;
+  if (!manageable(b) && !managed) {
+    v = BlockView{};
+    v.index = b;
+    v.mobility = Mobility::kUnmovable;
+    return;
+  }
+  v.mobility = block.pinned() || !manageable(b) ? Mobility::kUnmovable : core_.space.mobility_of(b);
+  if (!managed) {
+    bool huge = false;
+    if (migration_.scan(b, &v.resident, &huge).failed()) v.resident = 0;
+    v.huge = huge;
+    v.phase = BlockPhase::kUnmanaged;
+    return;
+  }
+  v.huge = block.huge.load(std::memory_order_relaxed);
+  v.clean = static_cast<std::uint16_t>(block.count(PageState::kClean));
+  v.resident = static_cast<std::uint16_t>(block.count(PageState::kResident) + v.clean);
+  v.parked = static_cast<std::uint16_t>(block.count(PageState::kParked));
+  v.stored =
+      static_cast<std::uint16_t>(block.count(PageState::kStored) + block.count(PageState::kFilled));
+  v.touches = block.touches.exchange(0, std::memory_order_relaxed);
+  if (v.phase == BlockPhase::kUnmanaged) v.phase = BlockPhase::kWhole;
+  if (v.phase == BlockPhase::kParked && v.parked == 0) {
+    v.phase = v.stored + v.clean > 0 ? BlockPhase::kScattered : BlockPhase::kWhole;
+  }
+  (void)now;
+}
+
+void TieringLoop::look(Nanos now) {
+  const std::uint32_t limit = core_.space.block_limit();
+  // Page tables of unmanaged blocks are read at most so often that it stays a small share of the
+  // time.
+  const bool scan = now - last_scan_ >= Nanos{scan_cost_.v * kScanShare};
+  std::uint64_t unmanaged = 0;
+  view_.resident_bytes = 0;
+  view_.parked_bytes = 0;
+  view_.stored_bytes = 0;
+  const Nanos begin = core_.ops.now();
+  for (std::uint32_t i = 0; i < limit; ++i) {
+    const BlockIndex b{i};
+    const bool managed = core_.table.block(b).words.load(std::memory_order_acquire) != nullptr;
+    if (managed || scan) look_at(b, now);
+    const BlockView& v = blocks_[i];
+    if (!managed) unmanaged += v.resident;
+    view_.resident_bytes += std::uint64_t{v.resident} * kPageSize;
+    view_.parked_bytes += std::uint64_t{v.parked} * kPageSize;
+    view_.stored_bytes += std::uint64_t{v.stored} * kPageSize;
+  }
+  if (scan) {
+    last_scan_ = now;
+    scan_cost_ = core_.ops.now() - begin;
+  }
+  core_.unmanaged_pages.store(unmanaged, std::memory_order_relaxed);
+  view_.blocks = {blocks_, limit};
+  view_.probation_bytes = core_.table.total(PageState::kClean) * kPageSize;
+  // Copied pages that wait out their grace time will leave without anybody planning it.
+  const std::uint64_t leaving = std::uint64_t{core_.copied.size()} * kPageSize;
+  view_.resident_bytes -= std::min(view_.resident_bytes, leaving);
+  view_.store_has_room = core_.store != nullptr && now >= store_full_until_;
+}
+
+void TieringLoop::set_marks(const MemorySituation& situation) {
+  marks_ = derive_watermarks(options_.fast, situation);
+  const bool limited = marks_.fast_bytes != 0;
+  core_.high_pages.store(limited ? marks_.high_bytes / kPageSize : UINT64_MAX,
+                         std::memory_order_relaxed);
+  core_.low_pages.store(limited ? marks_.low_bytes / kPageSize : UINT64_MAX,
+                        std::memory_order_relaxed);
+  core_.probation_pages.store(
+      limited ? probation_target(marks_.fast_bytes / kPageSize) : UINT64_MAX,
+      std::memory_order_relaxed);
+  // Stamps are 16 bits wide: their granularity grows with the heap so that they cover it twice.
+  const std::uint64_t pages = situation.heap_bytes / kPageSize * 2;
+  const auto width = static_cast<std::uint32_t>(std::bit_width(pages));
+  core_.stamp_shift.store(width > 16 ? width - 16 : 0, std::memory_order_relaxed);
+}
+
+void TieringLoop::tick(Nanos now, MemorySituation situation) {
+  core_.stats.ticks.add();
+  // The heap cannot hold more than was carved of it; below the mark there is nothing to look for.
+  const std::uint64_t carved = core_.space.usage().carved_bytes;
+  if (core_.table.managed_blocks() == 0) {
+    MemorySituation most = situation;
+    most.heap_bytes = carved;
+    most.present_bytes = carved;
+    set_marks(most);
+    const bool idle = marks_.fast_bytes == 0 || carved < marks_.low_bytes - marks_.low_bytes / 8;
+    if (idle && options_.huge != HugeMode::kAuto) {
+      pause_ = seconds(1);
+      last_ = now;
+      return;
+    }
+    pause_ = idle ? seconds(1) : millis(10);
+  }
+  look(now);
+  situation.present_bytes = view_.resident_bytes + view_.parked_bytes;
+  situation.heap_bytes = situation.present_bytes + view_.stored_bytes;
+  situation.store_bytes = core_.store != nullptr ? core_.store->usage().resident_bytes : 0;
+  set_marks(situation);
+
+  const Nanos since = last_.v == 0 ? millis(10) : std::min(now - last_, seconds(1));
+  last_ = now;
+  Budget budget;
+  budget.fast_bytes = marks_.fast_bytes;
+  budget.high_bytes = marks_.high_bytes;
+  budget.low_bytes = marks_.low_bytes;
+  budget.hint_nanos = static_cast<std::uint64_t>(since.v) * options_.hint_budget / 10000;
+  budget.collapse = options_.huge == HugeMode::kAuto;
+  Plan plan{{steps_, kMaxSteps}};
+  policy_.decide(view_, now, budget, plan);
+  for (const Step& step : plan.steps()) {
+    if (!host_.between_steps()) return;
+    carry_out(step);
+  }
+  drain_probation();
+
+  const std::uint64_t present = situation.present_bytes;
+  if (marks_.fast_bytes == 0 || present < marks_.low_bytes / 2) {
+    pause_ = millis(500);
+  } else if (present < marks_.low_bytes - marks_.low_bytes / 8) {
+    pause_ = millis(50);
+  } else {
+    pause_ = core_.above_low() ? millis(2) : millis(10);
+  }
+}
+
+void TieringLoop::carry_out(const Step& step) {
+  const BlockIndex b = step.block;
+  BlockView& v = blocks_[b.v];
+  if (step.action == Action::kCollapse) {
+    if (v.phase == BlockPhase::kUnmanaged) {
+      v.fruitless =
+          static_cast<std::uint16_t>(migration_.collapse(b).gained() ? 0 : v.fruitless + 1);
+    }
+    return;
+  }
+  if (!host_.ready_for_faults()) return;
+  if (migration_.manage(b).failed()) {
+    ++v.fruitless;
+    return;
+  }
+  if (v.phase == BlockPhase::kUnmanaged) v.phase = BlockPhase::kWhole;
+  MoveOutcome outcome;
+  switch (step.action) {
+    case Action::kPark:
+    case Action::kParkSplit:
+      outcome = step.action == Action::kPark ? migration_.park(b, false) : migration_.park_split(b);
+      if (outcome.moved > 0) {
+        v.phase = BlockPhase::kParked;
+        v.parked_since = core_.ops.now();
+      } else if (outcome.busy > 0) {
+        // Shared with a forked child, or pinned: not by moving. Page by page it may still work.
+        v.phase = BlockPhase::kScattered;
+      }
+      break;
+    case Action::kStore: {
+      bool more = true;
+      while (more && host_.between_steps()) {
+        const MoveOutcome part = migration_.store(b, kStoreChunk, Evictor::kBackground);
+        outcome.moved += part.moved;
+        outcome.incompressible += part.incompressible;
+        outcome.store_full = part.store_full;
+        more = part.moved == kStoreChunk && !part.store_full;
+      }
+      v.phase = BlockPhase::kScattered;
+      break;
+    }
+    case Action::kSweep: {
+      v.phase = BlockPhase::kScattered;
+      if (core_.above_high()) {
+        // No time for probation: out through the park, at once.
+        outcome = migration_.park(b, true);
+        bool more = outcome.moved > 0;
+        while (more && host_.between_steps()) {
+          const MoveOutcome part = migration_.store(b, kStoreChunk, Evictor::kBackground);
+          outcome.store_full = outcome.store_full || part.store_full;
+          more = part.moved == kStoreChunk && !part.store_full;
+        }
+        if (outcome.moved > 0 || outcome.busy == 0) break;
+      }
+      std::uint32_t next = 0;
+      while (next < kBlockPages && host_.between_steps()) {
+        const MoveOutcome part = migration_.copy_out(b, &next);
+        outcome.moved += part.moved;
+        outcome.busy += part.busy;
+        outcome.incompressible += part.incompressible;
+        outcome.store_full = outcome.store_full || part.store_full;
+        if (part.failed || part.store_full) break;
+      }
+      break;
+    }
+    case Action::kUnpark:
+      outcome = migration_.unpark(b);
+      v.phase = v.stored + v.clean > 0 ? BlockPhase::kScattered : BlockPhase::kWhole;
+      break;
+    case Action::kCollapse:
+      break;
+  }
+  if (outcome.store_full) store_full_until_ = core_.ops.now() + kStoreFullRest;
+  const bool nothing =
+      !outcome.gained() && (outcome.busy > 0 || outcome.failed || outcome.incompressible > 0);
+  if (outcome.gained()) {
+    v.fruitless = 0;
+  } else if (nothing && v.fruitless < UINT16_MAX) {
+    ++v.fruitless;
+  }
+}
+
+// Lets clean pages go as long as memory is above the low mark: first those that only wait for it,
+// then those whose probation has lasted long enough because newer ones have come.
+void TieringLoop::drain_probation() {
+  const std::uint64_t keep = core_.probation_pages.load(std::memory_order_relaxed);
+  while (core_.above_low() && host_.between_steps()) {
+    std::size_t left = 0;
+    const std::size_t looked =
+        discard_copied(core_, migration_.worker(), kStagingPages, Evictor::kBackground, &left);
+    std::size_t gone = 0;
+    if (core_.fetched.size() > keep || core_.above_high()) {
+      gone = discard_fetched(core_, kDiscardBatch, Evictor::kBackground);
+    }
+    if (looked == 0 && gone == 0) break;
+  }
+}
+
+int TieringLoop::demote_range(PageIndex first, std::uint32_t pages, bool store) {
+  if (!host_.ready_for_faults()) return -ENOTSUP;
+  std::uint32_t done = 0;
+  while (pages > 0) {
+    const BlockIndex b = block_of(first);
+    PageSpan span{page_in_block(first), 0};
+    span.n = std::min(pages, kBlockPages - span.first);
+    if (manageable(b) && !core_.table.block(b).pinned() && migration_.manage(b).ok()) {
+      BlockView& v = blocks_[b.v];
+      migration_.recall(b, span);
+      if (migration_.park(b, false, span).moved > 0) {
+        v.phase = BlockPhase::kParked;
+        v.parked_since = core_.ops.now();
+      }
+      if (store) {
+        while (migration_.store(b, kStoreChunk, Evictor::kAsked, span).moved == kStoreChunk) {
+          if (!host_.between_steps()) break;
+        }
+        v.phase = BlockPhase::kScattered;
+      }
+      for (std::uint32_t i = 0; i < span.n; ++i) {
+        const PageState s = core_.table.peek({first.v + i}).state();
+        const bool away = s == PageState::kStored || s == PageState::kFilled;
+        if (store ? away : away || s == PageState::kParked) ++done;
+      }
+    }
+    first.v += span.n;
+    pages -= span.n;
+    if (!host_.between_steps()) break;
+  }
+  return static_cast<int>(done);
+}
+
+}  // namespace heaptier

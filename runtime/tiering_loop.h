@@ -1,0 +1,77 @@
+// The background thread's work: sees how the heap lies, lets the policy decide, and does it. Every
+// part of it is a method that a test can call by itself, with its own clock.
+//
+// Thread rule: one thread. Faults are served meanwhile by others.
+#pragma once
+
+#include <cstdint>
+#include <span>
+
+#include "policies/policy.h"
+#include "runtime/budget.h"
+#include "runtime/config/options.h"
+#include "runtime/core.h"
+#include "runtime/migration.h"
+
+namespace heaptier {
+
+// What the loop asks of whoever runs it, between two steps that take a millisecond at most: serve
+// requests, look after the handlers, stand still for a fork. False: stop what you are doing and
+// return.
+class LoopHost {
+ public:
+  virtual bool between_steps() = 0;
+  // Starts serving faults if that has not happened yet. False: impossible, do not manage anything.
+  virtual bool ready_for_faults() = 0;
+
+ protected:
+  ~LoopHost() = default;
+};
+
+class TieringLoop {
+ public:
+  static constexpr std::size_t kMaxSteps = 512;
+
+  TieringLoop(Core& core, Migration& migration, Policy& policy, const Options& options,
+              LoopHost& host)
+      : core_(core), migration_(migration), policy_(policy), options_(options), host_(host) {}
+
+  // Memory for views and plans. ENOMEM.
+  Errno init();
+
+  // One round. `situation` with the machine's side filled in; the heap's side is measured here.
+  void tick(Nanos now, MemorySituation situation);
+  // How long the next round may wait when nothing calls for it.
+  Nanos pause_length() const { return pause_; }
+  const Watermarks& watermarks() const { return marks_; }
+
+  // Demotes, parks or counts a range on request, page by page. Page aligned, inside the Space.
+  // Returns the number of pages that are then as asked, or a negative errno.
+  int demote_range(PageIndex first, std::uint32_t pages, bool store);
+
+ private:
+  void look(Nanos now);
+  void look_at(BlockIndex b, Nanos now);
+  void set_marks(const MemorySituation& situation);
+  void carry_out(const Step& step);
+  void drain_probation();
+  bool manageable(BlockIndex b) const;
+
+  Core& core_;
+  Migration& migration_;
+  Policy& policy_;
+  const Options& options_;
+  LoopHost& host_;
+
+  BlockView* blocks_ = nullptr;  // one a pageblock of the Space; the policy's notes live here
+  Step* steps_ = nullptr;
+  View view_{};
+  Watermarks marks_{};
+  Nanos last_{};
+  Nanos last_scan_{};
+  Nanos scan_cost_{};
+  Nanos pause_ = millis(100);
+  Nanos store_full_until_{};
+};
+
+}  // namespace heaptier
