@@ -46,7 +46,7 @@ class ClassGovernor {
     Nanos cpu_then{};
     std::uint64_t progress = 0;
   };
-  bool starved(Watch& watch, Nanos now, const WorkerSample& sample) const;
+  static bool starved(Watch& watch, Nanos now, const WorkerSample& sample);
   void enter(HandlerClass next, Nanos now);
 
   HandlerClass class_ = HandlerClass::kIdle;

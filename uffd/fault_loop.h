@@ -8,7 +8,7 @@
 //
 // Thread rule: start, restart_in_child, supervise, stop: by one thread at a time (the background
 // thread, or who holds its place in fork). pause and resume: any one thread, in pairs; supervise
-// may run meanwhile. stats and is_worker_thread: any thread, any time.
+// may run meanwhile. stats and is_worker_thread: any thread, any time but during stop.
 #pragma once
 
 #include <pthread.h>
@@ -100,17 +100,24 @@ class FaultLoop {
   bool is_worker_thread(std::uint32_t tid) const;
 
  private:
+  // Worker::in_hand.
+  static constexpr std::uint32_t kNothing = 0;
+  static constexpr std::uint32_t kMessages = 1;  // messages are, or are about to be, in its hands
+  static constexpr std::uint32_t kWakeups = 2;   // all are answered, some threads still sleep
+  static constexpr std::size_t kHeldMessages = 2 * kBatch;
+
   struct Held;
-  struct Worker {
+  struct Hands;
+  struct alignas(64) Worker {
     FaultLoop* loop = nullptr;
     unsigned number = 0;
     unsigned shard = 0;
     HandlerClass handler_class = HandlerClass::kIdle;
     pthread_t thread{};
-    bool started = false;
-    int pinned_cpu = -1;  // of the worker itself
+    int pinned_cpu = -1;  // known to the worker alone
+    std::atomic<bool> started{false};
     std::atomic<std::uint32_t> tid{0};
-    std::atomic<std::uint32_t> in_hand{0};  // 1: may hold messages; see the handshake in pause()
+    std::atomic<std::uint32_t> in_hand{kNothing};
     std::atomic<std::uint32_t> rescued{0};  // raised to the normal class, to be lowered by itself
     std::atomic<std::uint64_t> finished{0};
     std::atomic<std::uint64_t> reads{0};
@@ -119,22 +126,33 @@ class FaultLoop {
     std::atomic<std::uint64_t> other_events{0};
     std::atomic<std::uint32_t> lost{0};
     LatencyHistogram service;
+
+    void reset(FaultLoop* owner, unsigned n);
   };
 
   static void* thread_main(void* worker);
   void run(Worker& w);
   bool may_serve(const Worker& w) const;
   void wait_for_turn(Worker& w);
-  void serve_batch(Worker& w);
-  unsigned answer(Worker& w, Held* held, unsigned count);
-  void follow(Worker& w, const Held* held, unsigned count);
+  void serve(Worker& w, Hands& h);
+  // Reads more messages behind the held ones.
+  void take_messages(Worker& w, Hands& h);
+  // Asks the sink about every held message; the unanswered ones stay.
+  void answer(Worker& w, Hands& h);
+  void send_wakeups(Worker& w, Hands& h, bool messages_left);
+  void put_down(Worker& w, std::uint32_t state);
+  void follow(Worker& w, const Held* held, std::size_t count);
   void float_free(Worker& w);
-  Errno start_worker(Worker& w);
+  void lose_shard(Worker& w);
+
+  Worker& worker_of(unsigned shard, HandlerClass c) {
+    return workers_[2 * shard + static_cast<unsigned>(c)];
+  }
   Errno start_class(HandlerClass c);
+  Errno start_worker(Worker& w);
   void switch_to(HandlerClass c);
-  void rescue_starving();
+  void rescue(Worker& w);
   void open_gate();
-  Nanos cpu_time_of(const Worker& w) const;
 
   ShardedPort* port_ = nullptr;
   FaultSink* sink_ = nullptr;
@@ -142,14 +160,16 @@ class FaultLoop {
   unsigned shards_ = 0;
   bool running_ = false;
   int stop_event_ = -1;  // readable: stop
-  std::atomic<std::uint32_t> gate_{
-      0};  // futex: changes whenever a sleeping worker should look again
+  // Futex: changes whenever a sleeping worker should look again.
+  std::atomic<std::uint32_t> gate_{0};
   std::atomic<std::uint32_t> paused_{0};
   std::atomic<std::uint32_t> stopping_{0};
   std::atomic<HandlerClass> class_{HandlerClass::kIdle};
   std::atomic<std::uint64_t> switches_{0};
+  std::atomic<std::uint64_t> pauses_{0};
   std::atomic<std::uint64_t> rescues_{0};
   ClassGovernor governor_;
+  Nanos cpu_time_of_ended_{};
   Worker workers_[kMaxWorkers];
 };
 

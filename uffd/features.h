@@ -19,6 +19,17 @@ struct Features {
   std::uint64_t raw = 0;    // the kernel's feature bits
 };
 
+// The kernel's feature bits that matter here (UFFD_FEATURE_*; uffd/api.cc asserts that they agree).
+namespace feature_bit {
+inline constexpr std::uint64_t kWp = 1u << 0;
+inline constexpr std::uint64_t kEventFork = 1u << 1;
+inline constexpr std::uint64_t kSigbus = 1u << 7;
+inline constexpr std::uint64_t kThreadId = 1u << 8;
+inline constexpr std::uint64_t kPoison = 1u << 14;
+inline constexpr std::uint64_t kWpAsync = 1u << 15;
+inline constexpr std::uint64_t kMove = 1u << 16;
+}  // namespace feature_bit
+
 // Decodes the kernel's feature bits. Pure.
 Features features_from_bits(std::uint64_t raw);
 

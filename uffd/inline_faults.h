@@ -32,6 +32,8 @@ Errno start_inline_faults(FaultSink& sink, const InlineConfig& config);
 // Gives the signal back to the application's handler. Requires: no inline range is left registered.
 void stop_inline_faults();
 bool inline_faults_running();
+// In a fork's child: forgets what the threads that are not there were doing.
+void inline_faults_in_child();
 
 // Faults in these ranges are ours. Before the range is registered with the kernel, and until after
 // it is not any more. ENOSPC: more than 64 ranges. Any thread.

@@ -23,6 +23,7 @@ inline constexpr std::size_t kStripBytes = std::size_t{1} << kStripShift;
 // the start of the whole range. Thread rule: as the ports'.
 class ShardRouter : public FaultPort {
  public:
+  constexpr ShardRouter() = default;
   // `ports`: `count` of them, a power of two up to kMaxShards; kept by reference. EINVAL otherwise.
   Errno route_to(FaultPort* const* ports, unsigned count);
   unsigned count() const { return count_; }
@@ -41,11 +42,9 @@ class ShardRouter : public FaultPort {
   Errno wake(std::uintptr_t at, std::size_t bytes) override;
   RunResult poison(std::uintptr_t at, std::size_t bytes) override;
 
- protected:
-  constexpr ShardRouter() = default;
-  ~ShardRouter() = default;
-
  private:
+  FaultPort& port_at(std::uintptr_t addr) { return *ports_[shard_of(addr)]; }
+
   FaultPort* ports_[kMaxShards] = {};
   unsigned count_ = 1;
 };

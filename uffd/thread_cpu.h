@@ -11,6 +11,7 @@
 // note_thread_exit() waits (nanoseconds) for the mark to go.
 #pragma once
 
+#include <atomic>
 #include <cstddef>
 #include <cstdint>
 
@@ -30,20 +31,31 @@ void note_fork_in_child();
 
 namespace thread_cpu_internal {
 
-// The table itself, for the tests: ids and addresses are given.
+// The table itself, apart from the calling thread, for the tests.
 class Table {
  public:
   static constexpr std::size_t kEntries = 16384;
   static constexpr std::size_t kProbes = 64;
   constexpr Table() = default;
-  // False when no place is found within kProbes entries of the id's own.
+  // False when no place is free within kProbes entries of the id's own. An entry of the same id is
+  // replaced.
   bool insert(std::uint32_t tid, const volatile std::int32_t* cpu_id);
   void erase(std::uint32_t tid);
+  // The value at the id's address; -1 when the id is unknown or the value negative.
   int lookup(std::uint32_t tid);
+  // Everything at once, also entries that a vanished reader has marked.
   void forget_all();
 
  private:
-  struct Entry;
+  // key: id in bits 0..31, readers in 32..39, generation in 40..63. 0: never used, ends a search.
+  // Id 0: free again.
+  struct Entry {
+    std::atomic<std::uint64_t> key{0};
+    std::atomic<const volatile std::int32_t*> cpu_id{nullptr};
+  };
+  Entry& slot(std::uint32_t tid, std::size_t probe) { return entries_[(tid + probe) % kEntries]; }
+  std::atomic<std::uint64_t> generation_{1};
+  Entry entries_[kEntries];
 };
 
 }  // namespace thread_cpu_internal

@@ -4,6 +4,7 @@
 #pragma once
 
 #include <pthread.h>
+#include <signal.h>
 
 #include <atomic>
 #include <cstddef>
@@ -51,8 +52,8 @@ Errno set_affinity(const CpuSet& cpus);
 // tid 0: the calling thread. To kNormal needs RLIMIT_NICE or CAP_SYS_NICE once in kIdle (EPERM).
 Errno set_class(std::uint32_t tid, HandlerClass c);
 
-// Sleeps while *word == seen; may return early.
-void futex_wait(std::atomic<std::uint32_t>& word, std::uint32_t seen);
+// Sleeps while word == seen, `at_most` (negative: for ever); may return early.
+void futex_wait(std::atomic<std::uint32_t>& word, std::uint32_t seen, Nanos at_most = {-1});
 void futex_wake_all(std::atomic<std::uint32_t>& word);
 
 // What a wait for a userfaultfd ended with.
@@ -68,6 +69,10 @@ PollOutcome poll_two(int first, int second, int timeout_ms);
 Errno make_event(int* out);
 void raise_event(int fd);
 void close_fd(int fd);
+
+// Blocks every signal in the calling thread; *before gets the old mask.
+void block_signals(sigset_t* before);
+void restore_signals(const sigset_t& before);
 
 // CPU time of a live thread of this process.
 Nanos cpu_time(pthread_t thread);

@@ -1,0 +1,188 @@
+// The workers' half of FaultLoop: waiting, reading, following, answering, waking.
+#include <algorithm>
+
+#include "uffd/event.h"
+#include "uffd/fault_loop.h"
+#include "uffd/thread_cpu.h"
+#include "uffd/wake_list.h"
+
+namespace heaptier {
+
+// A message in a worker's hands.
+struct FaultLoop::Held {
+  FaultEvent event;
+  Nanos read_at{};
+  int cpu = -1;  // where its thread runs
+};
+
+// What a worker works with: on its stack, made once.
+struct FaultLoop::Hands {
+  Held held[kHeldMessages];
+  std::size_t count = 0;
+  RawEvent raw[kBatch];
+  WakeList<kHeldMessages> wakes;
+};
+
+// --- A worker's life ---------------------------------------------------------------------------
+
+void* FaultLoop::thread_main(void* worker) {
+  Worker& w = *static_cast<Worker*>(worker);
+  w.loop->run(w);
+  return nullptr;
+}
+
+void FaultLoop::run(Worker& w) {
+  w.tid.store(door::thread_id(), std::memory_order_release);
+  // The creator may be of another class and sit on fewer CPUs. Refusals are harmless: it is then
+  // served as it is.
+  [[maybe_unused]] const Errno class_set = door::set_class(0, w.handler_class);
+  [[maybe_unused]] const Errno affinity_set = door::set_affinity(config_.allowed);
+  Hands hands;
+  while (stopping_.load(std::memory_order_acquire) == 0) {
+    if (w.rescued.exchange(0, std::memory_order_acq_rel) != 0) {
+      [[maybe_unused]] const Errno lowered = door::set_class(0, w.handler_class);
+    }
+    if (!may_serve(w)) {
+      wait_for_turn(w);
+      continue;
+    }
+    const door::PollOutcome found = door::poll_two(port_->shard(w.shard).fd(), stop_event_, -1);
+    if (found.lost) {
+      lose_shard(w);
+    } else if (found.ready) {
+      serve(w, hands);
+    }
+  }
+}
+
+bool FaultLoop::may_serve(const Worker& w) const {
+  return paused_.load(std::memory_order_seq_cst) == 0 &&
+         class_.load(std::memory_order_seq_cst) == w.handler_class &&
+         w.lost.load(std::memory_order_relaxed) == 0;
+}
+
+void FaultLoop::wait_for_turn(Worker& w) {
+  const std::uint32_t seen = gate_.load(std::memory_order_seq_cst);
+  if (may_serve(w) || stopping_.load(std::memory_order_seq_cst) != 0) return;
+  door::futex_wait(gate_, seen);
+}
+
+// Somebody closed our descriptor. The kernel has forgotten the registrations with it; all that can
+// be done here is not to spin, and to say so in the statistics.
+void FaultLoop::lose_shard(Worker& w) {
+  w.lost.store(1, std::memory_order_relaxed);
+}
+
+// --- Serving -----------------------------------------------------------------------------------
+
+// Called when messages wait. The handshake with pause(), as in Dekker's algorithm: we raise our
+// hand, then look whether we may; pause() forbids, then looks whether our hand is up. So after
+// pause() has seen it down we take nothing.
+void FaultLoop::serve(Worker& w, Hands& h) {
+  w.in_hand.store(kMessages, std::memory_order_seq_cst);
+  h.count = 0;
+  for (unsigned round = 0;; ++round) {
+    if (round > 0) door::yield();  // all that is left is held by others: let them run
+    if (may_serve(w)) take_messages(w, h);
+    if (h.count > 0) answer(w, h);
+    if (h.count == 0 || stopping_.load(std::memory_order_acquire) != 0) break;
+    send_wakeups(w, h, true);
+  }
+  send_wakeups(w, h, false);
+}
+
+void FaultLoop::take_messages(Worker& w, Hands& h) {
+  const std::size_t room = std::min(kBatch, kHeldMessages - h.count);
+  std::size_t got = 0;
+  if (room == 0) return;
+  if (port_->shard(w.shard).read_events(h.raw, room, &got).failed()) {
+    lose_shard(w);
+    return;
+  }
+  if (got == 0) return;
+  w.reads.fetch_add(1, std::memory_order_relaxed);
+  const Nanos read_at = door::now();
+  const std::size_t first = h.count;
+  for (std::size_t i = 0; i < got; ++i) {
+    const DecodedEvent event = decode(h.raw[i]);
+    if (event.kind != EventKind::kFault) {
+      w.other_events.fetch_add(1, std::memory_order_relaxed);
+      continue;
+    }
+    const int cpu = config_.follow ? cpu_of(event.fault.tid) : -1;
+    h.held[h.count++] = {event.fault, read_at, cpu};
+  }
+  if (config_.follow && h.count > first) follow(w, h.held + first, h.count - first);
+}
+
+// Goes to where the new messages' threads run, unless one of them is here already. Among several
+// CPUs the first wins.
+void FaultLoop::follow(Worker& w, const Held* held, std::size_t count) {
+  int target = -1;
+  for (std::size_t i = 0; i < count; ++i) {
+    if (held[i].cpu < 0 || !config_.allowed.has(held[i].cpu)) continue;
+    if (held[i].cpu == w.pinned_cpu) return;
+    if (target < 0) target = held[i].cpu;
+  }
+  if (target < 0) {
+    float_free(w);
+    return;
+  }
+  CpuSet only;
+  only.add(target);
+  if (door::set_affinity(only).failed()) {  // off-line, or outside of the control group by now
+    float_free(w);
+    return;
+  }
+  w.pinned_cpu = target;
+  w.repins.fetch_add(1, std::memory_order_relaxed);
+}
+
+void FaultLoop::float_free(Worker& w) {
+  if (w.pinned_cpu < 0) return;
+  [[maybe_unused]] const Errno freed = door::set_affinity(config_.allowed);
+  w.pinned_cpu = -1;
+}
+
+void FaultLoop::answer(Worker& w, Hands& hands) {
+  std::size_t left = 0;
+  for (std::size_t i = 0; i < hands.count; ++i) {
+    const Held h = hands.held[i];
+    const FaultReply reply = sink_->on_fault(h.event, w.number);
+    if (reply.verdict == FaultVerdict::kBusy) {
+      w.busy.fetch_add(1, std::memory_order_relaxed);
+      hands.held[left++] = h;
+      continue;
+    }
+    // kGone wakes too: an access that is tried once more is harmless, a thread that sleeps for ever
+    // is not.
+    AddressRange range{reply.wake_at, reply.wake_bytes};
+    if (reply.verdict == FaultVerdict::kGone || range.bytes == 0) {
+      range = {h.event.address, kPageSize};
+    }
+    hands.wakes.add(range, h.cpu >= 0 && h.cpu == w.pinned_cpu);
+    w.service.add(door::now() - h.read_at);
+    w.finished.fetch_add(1, std::memory_order_relaxed);
+  }
+  hands.count = left;
+}
+
+// The very last act: a woken thread may take this CPU from an idle-class worker for as long as it
+// likes. So what others wait for (pause() for our hands, supervise() for starving threads) is put
+// down before the last wake-up.
+void FaultLoop::send_wakeups(Worker& w, Hands& h, bool messages_left) {
+  const std::size_t count = h.wakes.size();
+  if (!messages_left) put_down(w, count > 1 ? kWakeups : kNothing);
+  for (std::size_t i = 0; i < count; ++i) {
+    if (!messages_left && count > 1 && i + 1 == count) put_down(w, kNothing);
+    [[maybe_unused]] const Errno woken = port_->wake(h.wakes[i].start, h.wakes[i].bytes);
+  }
+  h.wakes.clear();
+}
+
+void FaultLoop::put_down(Worker& w, std::uint32_t state) {
+  w.in_hand.store(state, std::memory_order_seq_cst);
+  if (paused_.load(std::memory_order_seq_cst) != 0) door::futex_wake_all(w.in_hand);
+}
+
+}  // namespace heaptier
