@@ -307,6 +307,18 @@ def check_host(arguments):
                      "try --megabytes with less")
 
 
+def check_heaptier(arguments):
+    """Whether this host lets heaptier work, before a minute is spent on it; asks for root where that is what lacks."""
+    doctor = subprocess.run([str(arguments.build / "bin" / "heaptier"), "doctor"], capture_output=True, text=True,
+                            check=False)
+    if doctor.returncode == 0:
+        return
+    if os.geteuid() != 0 and shutil.which("sudo") and sys.stdin.isatty():
+        print("==> this host lets only root use userfaultfd: asking for root (heaptier doctor tells more)", flush=True)
+        os.execvp("sudo", ["sudo", sys.executable, *sys.argv])
+    raise Unable("heaptier cannot work on this host; heaptier doctor says:\n" + doctor.stdout + doctor.stderr)
+
+
 def show(arguments, processes, directory):
     sides = []
     if arguments.only != "heaptier":
@@ -343,6 +355,8 @@ def main():
     start = time.monotonic()
     try:
         check_host(arguments)
+        if arguments.only != "plain":
+            check_heaptier(arguments)
         directory = temporary_directory(arguments)
         show(arguments, processes, directory)
         print(f"\n  done in {time.monotonic() - start:.0f} s")

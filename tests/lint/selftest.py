@@ -29,7 +29,7 @@ _PACKAGES = "# comment\nbuild: g++ ninja-build\ndemo: redis-server?\n"
 _RUN = "#!/bin/bash\nset -euo pipefail\nprintf '  demo  shows\\n  build\\n'\n"
 _HEAPTIER = ("#!/bin/bash\nset -euo pipefail\n"
              'case "$*" in\n  "help options --markdown") echo "| option |" ;;\n'
-             '  "help run") ;;\n  *) exit 2 ;;\nesac\n')
+             '  help) echo "  heaptier run" ;;\n  *) exit 2 ;;\nesac\n')
 _README = ("# it\n[room](uffd/README.md) [down](#more-words)\n```sh\n./run demo\nheaptier run -- true\n```\n## More words\n"
            + readme._BLOCK.format("packages") + readme._BLOCK_END.format("packages")
            + readme._BLOCK.format("options") + readme._BLOCK_END.format("options"))
