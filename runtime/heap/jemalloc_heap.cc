@@ -1,6 +1,7 @@
 #include "runtime/heap/jemalloc_heap.h"
 
 #include <atomic>
+#include <bit>
 
 #include "runtime/base/errno.h"
 #include "runtime/base/spinlock.h"
@@ -27,7 +28,7 @@ namespace {
 constexpr char kFixedConf[] =
     "retain:true,oversize_threshold:0,metadata_thp:disabled,dss:disabled,hpa:false,"
     "background_thread:false,trust_madvise:true,prof:false,san_guard_small:0,san_guard_large:0,"
-    "abort:false,abort_conf:false,xmalloc:false,experimental_infallible_new:false";
+    "abort:false,abort_conf:false,experimental_infallible_new:false";
 
 constexpr char kConf[] = "muzzy_decay_ms:0";
 
@@ -50,7 +51,7 @@ SharedArena* shared(Mobility mobility) {
 }
 
 int align_flag(std::size_t align) {
-  return align > 16 ? MALLOCX_ALIGN(align) : 0;
+  return align == 0 ? 0 : MALLOCX_LG_ALIGN(std::countr_zero(align));
 }
 
 // Makes the arena and its cache. The lock is not held meanwhile: two threads may both make one, and

@@ -1,0 +1,129 @@
+#include <sys/auxv.h>
+
+#include <string_view>
+
+#include "preload/fork_guard.h"
+#include "preload/libc_callers.h"
+#include "preload/process.h"
+#include "preload/tiering.h"
+#include "runtime/base/spinlock.h"
+#include "runtime/heap/gates.h"
+#include "runtime/heap/jemalloc_heap.h"
+#include "runtime/os/kernel_memory.h"
+#include "runtime/os/process.h"
+
+extern "C" {
+// The dynamic linker's: where the program's stack began, at its argument count.
+extern void* __libc_stack_end;
+extern char** environ;
+// There when a sanitizer is; it has a heap of its own that checks more than ours serves.
+[[gnu::weak]] void __asan_init();
+[[gnu::weak]] void __tsan_init();
+[[gnu::weak]] void __msan_init();
+[[gnu::weak]] void __hwasan_init();
+}
+
+namespace heaptier::preload {
+namespace {
+
+constinit Process the_process;
+constinit std::atomic<int> stage{0};  // 0: not begun; 1: under way; 2: done
+constinit std::atomic<const void*> booting_thread{nullptr};
+constinit Diagnostics diagnostics;
+
+// The environment as the kernel laid it out, for calls that come before libc has looked.
+const char* const* environment() {
+  if (environ != nullptr) return environ;
+  const auto* words = static_cast<const std::uintptr_t*>(__libc_stack_end);
+  constexpr std::uintptr_t kMostArguments = 1u << 22;
+  if (words == nullptr || words[0] > kMostArguments) return nullptr;
+  const std::uintptr_t* behind_arguments = words + 1 + words[0];
+  if (*behind_arguments != 0) return nullptr;
+  return reinterpret_cast<const char* const*>(behind_arguments + 1);
+}
+
+std::string_view variable(const char* const* envp, std::string_view name) {
+  for (; envp != nullptr && *envp != nullptr; ++envp) {
+    const std::string_view entry(*envp);
+    if (entry.size() > name.size() && entry[name.size()] == '=' && entry.starts_with(name)) {
+      return {*envp + name.size() + 1};
+    }
+  }
+  return {};
+}
+
+// Why heaptier must not be the heap of this process; nullptr: it may.
+const char* reason_to_stand_aside(const char* const* envp) {
+  if (__asan_init || __tsan_init || __msan_init || __hwasan_init) return "a sanitizer is linked in";
+  if (variable(envp, "LD_PRELOAD").find("vgpreload") != std::string_view::npos) {
+    return "valgrind is running";
+  }
+  return nullptr;
+}
+
+Errno make_space() {
+  SpaceConfig config;
+  config.address_limit = os::address_limit();
+  config.physical_bytes = os::physical_bytes();
+  config.seed = os::startup_random();
+  return the_process.space.init(kernel_memory_ops(), config);
+}
+
+Mode decide() {
+  const char* const* envp = environment();
+  if (getauxval(AT_SECURE) != 0) {
+    the_process.stands_aside = "the program runs with raised privileges";
+    return Mode::kNext;  // and its environment is not heeded
+  }
+  parse_environment(envp, &the_process.options, &diagnostics);
+  if (the_process.options.disable || the_process.options.heap == HeapKind::kNone) {
+    return Mode::kNext;
+  }
+  the_process.stands_aside = reason_to_stand_aside(envp);
+  if (the_process.stands_aside != nullptr) return Mode::kNext;
+  if (make_space().failed()) {
+    the_process.stands_aside = "no address space could be had";
+    return Mode::kNext;
+  }
+  jemalloc::init(the_process.space, tiering::sink(), kernel_memory_ops(), os::cpu_count());
+  return Mode::kJemalloc;
+}
+
+// Runs before the constructors of all other libraries (the library is marked so), or after the
+// first malloc.
+[[gnu::constructor]] void construct() {
+  boot();
+  if (!diagnostics.empty()) {
+    const std::string_view text = diagnostics.text();
+    os::write_all(2, text.data(), text.size());
+    diagnostics.clear();
+  }
+  if (mode() == Mode::kNext) return;
+  learn_libc_callers();
+}
+
+}  // namespace
+
+Process& process() {
+  return the_process;
+}
+
+bool boot() {
+  int seen = stage.load(std::memory_order_acquire);
+  if (seen == 2) return true;
+  const void* self = __builtin_thread_pointer();
+  if (seen == 0 && stage.compare_exchange_strong(seen, 1)) {
+    booting_thread.store(self, std::memory_order_relaxed);
+    const Mode decided = decide();
+    if (decided != Mode::kNext) guard_forks();
+    the_process.mode.store(decided, std::memory_order_release);
+    stage.store(2, std::memory_order_release);
+    if (decided == Mode::kJemalloc) gates.call_bytes.store(0, std::memory_order_relaxed);
+    return true;
+  }
+  if (booting_thread.load(std::memory_order_relaxed) == self) return false;
+  for (Backoff backoff; stage.load(std::memory_order_acquire) != 2;) backoff.pause();
+  return true;
+}
+
+}  // namespace heaptier::preload

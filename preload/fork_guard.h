@@ -1,0 +1,11 @@
+// fork: every lock of heaptier's is held across the clone, so that the child finds its books in
+// order.
+#pragma once
+
+namespace heaptier::preload {
+
+// Registers the handlers; to be called before anybody else registers any, so that ours run last
+// before the clone and first after it.
+void guard_forks();
+
+}  // namespace heaptier::preload

@@ -1,0 +1,145 @@
+#include "preload/long_way.h"
+
+#include <algorithm>
+#include <bit>
+#include <cerrno>
+#include <cstring>
+
+#include "preload/early_heap.h"
+#include "preload/libc_callers.h"
+#include "preload/next_heap.h"
+#include "preload/process.h"
+#include "runtime/base/errno.h"
+#include "runtime/heap/jemalloc_heap.h"
+#include "runtime/heap/jemalloc_names.h"
+
+namespace heaptier::preload {
+namespace {
+
+void* failed() {
+  errno = ENOMEM;
+  return nullptr;
+}
+
+void* from_jemalloc(std::size_t bytes, std::size_t align, bool zeroed) {
+  if (align == 0) return zeroed ? je_calloc(1, bytes) : je_malloc(bytes);
+  const int flags = MALLOCX_LG_ALIGN(std::countr_zero(align)) | (zeroed ? MALLOCX_ZERO : 0);
+  return je_mallocx(std::max(bytes, std::size_t{1}), flags);
+}
+
+enum class Whose { kNobody, kEarly, kShort, kSpecial, kForeign };
+
+// Whose an object is, while jemalloc or mimalloc serves.
+Whose whose(const void* p) {
+  const Space& space = process().space;
+  if (space.contains(p)) {
+    const auto at = reinterpret_cast<std::uintptr_t>(p);
+    const BlockIndex block = block_of(space.page_at(at));
+    if (block.v >= space.block_limit()) return Whose::kNobody;
+    switch (space.owner_of(block)) {
+      case Owner::kJemalloc:
+        return space.mobility_of(block) == Mobility::kMovable ? Whose::kShort : Whose::kSpecial;
+      case Owner::kUserOnly:
+        return Whose::kSpecial;
+      case Owner::kMimalloc:
+      case Owner::kAllocatorMetadata:
+      case Owner::kNone:
+        return Whose::kNobody;
+    }
+  }
+  return early_heap::owns(p) ? Whose::kEarly : Whose::kForeign;
+}
+
+// Moves an object whose heap cannot grow it.
+void* copy_to_new(void* p, std::size_t old_bytes, std::size_t bytes, std::uintptr_t caller) {
+  void* fresh = allocate_long(bytes, 0, false, caller);
+  if (fresh == nullptr) return nullptr;
+  std::memcpy(fresh, p, std::min(old_bytes, bytes));
+  release_long(p);
+  return fresh;
+}
+
+}  // namespace
+
+void* allocate_long(std::size_t bytes, std::size_t align, bool zeroed, std::uintptr_t caller) {
+  if (!boot()) {
+    void* p = early_heap::allocate(bytes, align);
+    return p != nullptr ? p : failed();
+  }
+  void* p = nullptr;
+  if (mode() == Mode::kNext) {
+    p = next_heap::allocate(bytes, align, zeroed);
+  } else {
+    if (is_libc_internal(caller))
+      p = jemalloc::allocate(Mobility::kUnmovable, bytes, align, zeroed);
+    if (p == nullptr) p = from_jemalloc(bytes, align, zeroed);
+  }
+  return p != nullptr ? p : failed();
+}
+
+void* reallocate_long(void* p, std::size_t bytes, std::uintptr_t caller) {
+  if (p == nullptr) return allocate_long(bytes, 0, false, caller);
+  if (early_heap::owns(p)) return copy_to_new(p, early_heap::usable_size(p), bytes, caller);
+  if (!boot()) return failed();  // an object of a heap that is being looked up
+  if (mode() == Mode::kNext) return next_heap::reallocate(p, bytes);
+  switch (whose(p)) {
+    case Whose::kShort:
+      return je_realloc(p, bytes);
+    case Whose::kSpecial:
+      if (void* moved = jemalloc::reallocate(p, bytes)) return moved;
+      return failed();
+    case Whose::kForeign:
+      if (next_heap::looks_like_libc(p)) {
+        return copy_to_new(p, next_heap::usable_size(p), bytes, caller);
+      }
+      break;
+    case Whose::kEarly:
+    case Whose::kNobody:
+      break;
+  }
+  return failed();
+}
+
+void release_long(void* p) {
+  if (p == nullptr || early_heap::owns(p)) return;
+  ErrnoKeeper keep;
+  if (!boot()) return;
+  if (mode() == Mode::kNext) {
+    next_heap::release(p);
+    return;
+  }
+  switch (whose(p)) {
+    case Whose::kShort:
+      je_free(p);
+      return;
+    case Whose::kSpecial:
+      jemalloc::release(p);
+      return;
+    case Whose::kForeign:
+      next_heap::release_foreign(p);
+      return;
+    case Whose::kEarly:
+    case Whose::kNobody:
+      return;
+  }
+}
+
+std::size_t usable_size_long(void* p) {
+  if (p == nullptr) return 0;
+  if (early_heap::owns(p)) return early_heap::usable_size(p);
+  if (!boot()) return 0;
+  if (mode() == Mode::kNext) return next_heap::usable_size(p);
+  switch (whose(p)) {
+    case Whose::kShort:
+    case Whose::kSpecial:
+      return je_malloc_usable_size(p);
+    case Whose::kForeign:
+      return next_heap::looks_like_libc(p) ? next_heap::usable_size(p) : 0;
+    case Whose::kEarly:
+    case Whose::kNobody:
+      break;
+  }
+  return 0;
+}
+
+}  // namespace heaptier::preload

@@ -1,0 +1,16 @@
+// malloc, realloc and free for everything that the short way (jemalloc, at once) is not for.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+namespace heaptier::preload {
+
+// `align` 0: 16. `caller`: the address malloc was called from. errno is set on failure.
+[[nodiscard]] void* allocate_long(std::size_t bytes, std::size_t align, bool zeroed,
+                                  std::uintptr_t caller);
+[[nodiscard]] void* reallocate_long(void* p, std::size_t bytes, std::uintptr_t caller);
+void release_long(void* p);  // keeps errno
+std::size_t usable_size_long(void* p);
+
+}  // namespace heaptier::preload

@@ -1,0 +1,136 @@
+// The malloc family, as libc's manual lists it for replacements, and what programs call besides.
+//
+// The short way is a check and a jump into jemalloc. Everything else is long_way.cc's.
+#include <malloc.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#include <algorithm>
+#include <bit>
+#include <cerrno>
+#include <cstdint>
+
+#include "preload/long_way.h"
+#include "preload/next_heap.h"
+#include "preload/process.h"
+#include "runtime/base/units.h"
+#include "runtime/heap/gates.h"
+#include "runtime/heap/jemalloc_heap.h"
+#include "runtime/heap/jemalloc_names.h"
+
+#define HEAPTIER_EXPORT extern "C" __attribute__((visibility("default")))
+#define HEAPTIER_CALLER() reinterpret_cast<std::uintptr_t>(__builtin_return_address(0))
+
+using heaptier::gates;
+using heaptier::preload::allocate_long;
+
+namespace {
+
+void* aligned(std::size_t align, std::size_t bytes, std::uintptr_t caller) {
+  if (gates.long_way_from(caller)) [[unlikely]]
+    return allocate_long(bytes, align, false, caller);
+  return je_mallocx(std::max(bytes, std::size_t{1}), MALLOCX_LG_ALIGN(std::countr_zero(align)));
+}
+
+void* aligned_or_errno(std::size_t align, std::size_t bytes, std::uintptr_t caller) {
+  void* p = aligned(align, bytes, caller);
+  if (p == nullptr) errno = ENOMEM;
+  return p;
+}
+
+}  // namespace
+
+HEAPTIER_EXPORT void* malloc(std::size_t bytes) {
+  if (gates.long_way_from(HEAPTIER_CALLER())) [[unlikely]] {
+    return allocate_long(bytes, 0, false, HEAPTIER_CALLER());
+  }
+  return je_malloc(bytes);
+}
+
+HEAPTIER_EXPORT void* calloc(std::size_t count, std::size_t bytes) {
+  if (gates.long_way_from(HEAPTIER_CALLER())) [[unlikely]] {
+    std::size_t all = 0;
+    if (__builtin_mul_overflow(count, bytes, &all)) {
+      errno = ENOMEM;
+      return nullptr;
+    }
+    return allocate_long(all, 0, true, HEAPTIER_CALLER());
+  }
+  return je_calloc(count, bytes);
+}
+
+HEAPTIER_EXPORT void* realloc(void* p, std::size_t bytes) {
+  if (gates.short_way_for(p)) [[likely]]
+    return je_realloc(p, bytes);
+  return heaptier::preload::reallocate_long(p, bytes, HEAPTIER_CALLER());
+}
+
+HEAPTIER_EXPORT void* reallocarray(void* p, std::size_t count, std::size_t bytes) noexcept {
+  std::size_t all = 0;
+  if (__builtin_mul_overflow(count, bytes, &all)) {
+    errno = ENOMEM;
+    return nullptr;
+  }
+  if (gates.short_way_for(p)) [[likely]]
+    return je_realloc(p, all);
+  return heaptier::preload::reallocate_long(p, all, HEAPTIER_CALLER());
+}
+
+HEAPTIER_EXPORT void free(void* p) {
+  if (gates.short_way_for(p)) [[likely]]
+    return je_free(p);
+  heaptier::preload::release_long(p);
+}
+
+HEAPTIER_EXPORT void cfree(void* p) {
+  free(p);
+}
+
+// The sizes and alignments that are refused, and with what, are libc's and POSIX'.
+HEAPTIER_EXPORT void* aligned_alloc(std::size_t align, std::size_t bytes) noexcept {
+  if (!std::has_single_bit(align)) {
+    errno = EINVAL;
+    return nullptr;
+  }
+  return aligned_or_errno(align, bytes, HEAPTIER_CALLER());
+}
+
+HEAPTIER_EXPORT void* memalign(std::size_t align, std::size_t bytes) noexcept {
+  constexpr std::size_t kHighest = std::size_t{1} << 62;
+  if (align > kHighest) {
+    errno = EINVAL;
+    return nullptr;
+  }
+  // libc rounds an alignment up to a power of two.
+  return aligned_or_errno(std::bit_ceil(std::max(align, std::size_t{1})), bytes, HEAPTIER_CALLER());
+}
+
+HEAPTIER_EXPORT int posix_memalign(void** out, std::size_t align, std::size_t bytes) noexcept {
+  if (!std::has_single_bit(align) || align < sizeof(void*)) return EINVAL;
+  const int saved = errno;
+  void* p = aligned(align, bytes, HEAPTIER_CALLER());
+  errno = saved;
+  if (p == nullptr) return ENOMEM;
+  *out = p;
+  return 0;
+}
+
+HEAPTIER_EXPORT void* valloc(std::size_t bytes) noexcept {
+  return aligned_or_errno(heaptier::kPageSize, bytes, HEAPTIER_CALLER());
+}
+
+HEAPTIER_EXPORT void* pvalloc(std::size_t bytes) noexcept {
+  const std::size_t rounded =
+      heaptier::round_up(std::max(bytes, std::size_t{1}), heaptier::kPageSize);
+  if (rounded < bytes || rounded == 0) {
+    errno = ENOMEM;
+    return nullptr;
+  }
+  return aligned_or_errno(heaptier::kPageSize, rounded, HEAPTIER_CALLER());
+}
+
+HEAPTIER_EXPORT std::size_t malloc_usable_size(void* p) noexcept {
+  if (gates.short_way_for(p)) [[likely]]
+    return je_malloc_usable_size(p);
+  return heaptier::preload::usable_size_long(p);
+}
