@@ -82,8 +82,6 @@ const char* to_string(OptionSource source) {
       return "default";
     case OptionSource::kEnvironment:
       return "environment";
-    case OptionSource::kCommandLine:
-      return "command line";
     case OptionSource::kRefused:
       return "default, the value given is not accepted";
   }

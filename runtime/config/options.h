@@ -85,7 +85,7 @@ struct StatsOutput {
   friend bool operator==(const StatsOutput&, const StatsOutput&) = default;
 };
 
-enum class OptionSource : std::uint8_t { kDefault, kEnvironment, kCommandLine, kRefused };
+enum class OptionSource : std::uint8_t { kDefault, kEnvironment, kRefused };
 
 struct Options {
   FastBudget fast;

@@ -1,0 +1,239 @@
+#include "preload/cli/doctor.h"
+
+#include <algorithm>
+#include <cstdio>
+#include <cstring>
+#include <nlohmann/json.hpp>
+
+#include "preload/cli/exit_codes.h"
+#include "runtime/base/units.h"
+
+namespace heaptier::cli {
+namespace {
+
+std::string mib(std::uint64_t bytes) {
+  if (bytes >= std::uint64_t{10} << 30) return std::to_string(bytes >> 30) + " GiB";
+  return std::to_string(bytes >> 20) + " MiB";
+}
+
+std::string newer_kernel(const char* version) {
+  return std::string("boot Linux ") + version +
+         " or later (Debian 12: sudo apt install -t bookworm-backports linux-image-amd64)";
+}
+
+Finding library(const HostFacts& facts) {
+  if (!facts.library.empty()) return {"library", Grade::kOk, facts.library, ""};
+  return {"library", Grade::kMissing, facts.library_problem,
+          "reinstall heaptier, or set HEAPTIER_LIB to the path of libheaptier.so"};
+}
+
+Finding fault_source(const HostFacts& facts) {
+  const ProbeResult& uffd = facts.uffd;
+  if (uffd.source != Source::kNone && uffd.source != Source::kUserModeOnly) {
+    return {"userfaultfd", Grade::kOk, std::string("by ") + to_string(uffd.source), ""};
+  }
+  std::string meaning = std::string("refused (system call: ") + std::strerror(uffd.errno_syscall) +
+                        "; /dev/userfaultfd: " + std::strerror(uffd.errno_device) +
+                        "): programs run, nothing is tiered";
+  if (uffd.user_mode_only_works) meaning += "; the restricted kind works, for --fault inline only";
+  return {"userfaultfd", Grade::kMissing, meaning, remedy(uffd)};
+}
+
+// The features of a kernel that gave no userfaultfd are not known: nothing is said about them.
+bool features_known(const HostFacts& facts) {
+  return facts.uffd.features.raw != 0;
+}
+
+Finding write_protection(const HostFacts& facts) {
+  if (facts.uffd.features.wp) {
+    return {"write-protect", Grade::kOk, "pages can be copied while the program runs", ""};
+  }
+  return {"write-protect", Grade::kMissing,
+          "pages cannot be copied safely while the program runs: nothing is tiered",
+          newer_kernel("5.7 (arm64: 6.10)")};
+}
+
+Finding move(const HostFacts& facts) {
+  if (facts.uffd.features.move) {
+    return {"UFFDIO_MOVE", Grade::kOk, "pages are parked without a copy, huge pages whole", ""};
+  }
+  return {"UFFDIO_MOVE", Grade::kMissing, "pages cannot be parked: nothing is tiered",
+          newer_kernel("6.8")};
+}
+
+Finding reading(const HostFacts& facts) {
+  if (facts.process_vm_readv) {
+    return {"read pages", Grade::kOk, "process_vm_readv on oneself works", ""};
+  }
+  return {"read pages", Grade::kLimited,
+          "process_vm_readv is refused: pages are demoted by way of the park only",
+          "allow process_vm_readv in the seccomp profile (docker: --security-opt seccomp=PROFILE)"};
+}
+
+Finding scanning(const HostFacts& facts) {
+  if (facts.pagemap_scan) {
+    return {"PAGEMAP_SCAN", Grade::kOk, "present pages of a pageblock are found in one call", ""};
+  }
+  return {"PAGEMAP_SCAN", Grade::kLimited, "present pages are found in a slower way",
+          newer_kernel("6.7")};
+}
+
+Finding batching(const HostFacts& facts) {
+  if (facts.batched_discard) {
+    return {"batched discard", Grade::kOk, "one TLB flush for many pages (process_madvise)", ""};
+  }
+  return {"batched discard", Grade::kLimited,
+          "pages leave by one call and one TLB flush a range: eviction costs more CPU",
+          newer_kernel("6.13")};
+}
+
+Finding huge_pages(const HostFacts& facts) {
+  const std::string& mode = facts.thp_enabled;
+  if (mode == "always" || mode == "madvise") {
+    return {"huge pages", Grade::kOk, "transparent_hugepage is " + mode, ""};
+  }
+  if (mode.empty()) {
+    return {"huge pages", Grade::kLimited, "this kernel has no transparent huge pages",
+            "boot a kernel with CONFIG_TRANSPARENT_HUGEPAGE=y"};
+  }
+  return {"huge pages", Grade::kLimited, "transparent_hugepage is " + mode + ": 4 KiB pages only",
+          "echo madvise | sudo tee /sys/kernel/mm/transparent_hugepage/enabled"};
+}
+
+Finding overcommit(const HostFacts& facts) {
+  if (facts.overcommit == 2) {
+    return {
+        "overcommit", Grade::kLimited,
+        "vm.overcommit_memory is 2: the heap and its park are charged in full against the limit",
+        "sudo sysctl -w vm.overcommit_memory=0"};
+  }
+  return {"overcommit", Grade::kOk,
+          facts.overcommit < 0 ? "vm.overcommit_memory cannot be read"
+                               : "vm.overcommit_memory is " + std::to_string(facts.overcommit),
+          ""};
+}
+
+Finding address_space(const HostFacts& facts) {
+  if (facts.address_limit == 0) return {"address space", Grade::kOk, "no limit (RLIMIT_AS)", ""};
+  return {"address space", Grade::kLimited,
+          "limited to " + mib(facts.address_limit) +
+              " (RLIMIT_AS): the heap is reserved in steps, and its park counts too",
+          "ulimit -v unlimited"};
+}
+
+Finding mappings(const HostFacts& facts) {
+  // At worst every pageblock is a mapping of its own; the rest of the program has some hundred.
+  constexpr std::uint64_t kOthers = 1000;
+  const std::uint64_t wanted = facts.physical_bytes / kPageblockSize + kOthers;
+  const std::string now = "vm.max_map_count is " + std::to_string(facts.max_map_count);
+  if (facts.max_map_count == 0)
+    return {"mappings", Grade::kOk, "vm.max_map_count cannot be read", ""};
+  if (facts.max_map_count >= wanted) return {"mappings", Grade::kOk, now, ""};
+  return {"mappings", Grade::kLimited,
+          now + ": a heap as large as this machine's memory may need " + std::to_string(wanted),
+          "sudo sysctl -w vm.max_map_count=" +
+              std::to_string(std::max<std::uint64_t>(2 * wanted, 262144))};
+}
+
+Finding memory(const HostFacts& facts) {
+  std::string meaning =
+      mib(facts.physical_bytes) + ", " + mib(facts.available_bytes) + " available; cgroup limit ";
+  meaning +=
+      facts.cgroup_limit == 0 ? "none" : mib(facts.cgroup_limit) + " (--fast auto stays below it)";
+  return {"memory", Grade::kOk, meaning, ""};
+}
+
+Finding swap(const HostFacts& facts) {
+  if (facts.swap_bytes == 0) return {"swap", Grade::kOk, "none, none needed", ""};
+  return {"swap", Grade::kOk,
+          mib(facts.swap_bytes) + (facts.swap_is_zram ? " (zram)" : "") +
+              ": the kernel may swap what heaptier keeps resident; a budget below the free memory "
+              "avoids it",
+          ""};
+}
+
+Finding numa(const HostFacts& facts) {
+  std::string meaning = std::to_string(facts.nodes) + (facts.nodes == 1 ? " node" : " nodes");
+  if (facts.nodes_without_cpu != 0) {
+    meaning += ", " + std::to_string(facts.nodes_without_cpu) + " without CPUs (CXL or PMEM)";
+  }
+  if (facts.nodes > 1) meaning += "; this version has no node tiers";
+  return {"NUMA", Grade::kOk, meaning, ""};
+}
+
+Finding seccomp(const HostFacts& facts) {
+  if (facts.seccomp <= 0) return {"seccomp", Grade::kOk, "no filter", ""};
+  return {"seccomp", Grade::kOk, "a filter is active; what it refuses is shown above", ""};
+}
+
+}  // namespace
+
+const char* to_string(Grade grade) {
+  switch (grade) {
+    case Grade::kOk:
+      return "ok";
+    case Grade::kLimited:
+      return "limited";
+    case Grade::kMissing:
+      return "missing";
+  }
+  return "?";
+}
+
+std::vector<Finding> examine(const HostFacts& facts) {
+  std::vector<Finding> findings = {library(facts), fault_source(facts)};
+  if (features_known(facts)) {
+    findings.push_back(write_protection(facts));
+    findings.push_back(move(facts));
+  }
+  for (const auto check : {reading, scanning, batching, huge_pages, overcommit, address_space,
+                           mappings, memory, swap, numa, seccomp}) {
+    findings.push_back(check(facts));
+  }
+  return findings;
+}
+
+bool tiering_works(const std::vector<Finding>& findings) {
+  return std::none_of(findings.begin(), findings.end(),
+                      [](const Finding& f) { return f.grade == Grade::kMissing; });
+}
+
+std::string doctor_text(const HostFacts& facts, const std::vector<Finding>& findings) {
+  std::string text = "Linux " + facts.release + "\n";
+  std::string missing;
+  for (const Finding& f : findings) {
+    char head[64];
+    std::snprintf(head, sizeof head, "  %-8s %-16s ", to_string(f.grade), f.subject.c_str());
+    text += head + f.meaning + "\n";
+    if (!f.fix.empty()) text += std::string(27, ' ') + "fix: " + f.fix + "\n";
+    if (f.grade == Grade::kMissing) missing += (missing.empty() ? "" : ", ") + f.subject;
+  }
+  return text + (missing.empty()
+                     ? "Tiering works on this host.\n"
+                     : "Tiering does not work on this host: missing " + missing + ".\n");
+}
+
+std::string doctor_json(const HostFacts& facts, const std::vector<Finding>& findings) {
+  nlohmann::ordered_json json;
+  json["schema"] = 1;
+  json["tiering"] = tiering_works(findings);
+  json["kernel"] = facts.release;
+  json["findings"] = nlohmann::ordered_json::array();
+  for (const Finding& f : findings) {
+    json["findings"].push_back({{"subject", f.subject},
+                                {"grade", to_string(f.grade)},
+                                {"meaning", f.meaning},
+                                {"fix", f.fix}});
+  }
+  // Paths may hold bytes that are no UTF-8: replaced, never thrown at.
+  return json.dump(2, ' ', false, nlohmann::json::error_handler_t::replace) + "\n";
+}
+
+int doctor(bool json) {
+  const HostFacts facts = read_host();
+  const std::vector<Finding> findings = examine(facts);
+  std::fputs((json ? doctor_json(facts, findings) : doctor_text(facts, findings)).c_str(), stdout);
+  return tiering_works(findings) ? kSuccess : kFailure;
+}
+
+}  // namespace heaptier::cli

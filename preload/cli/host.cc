@@ -1,0 +1,115 @@
+#include "preload/cli/host.h"
+
+#include <numa.h>
+#include <sys/utsname.h>
+
+#include <cstdio>
+#include <fstream>
+#include <iterator>
+#include <sstream>
+
+#include "preload/cli/locate.h"
+#include "runtime/os/kernel_memory.h"
+#include "runtime/os/process.h"
+
+namespace heaptier::cli {
+namespace {
+
+std::string file_text(const char* path) {
+  std::ifstream file(path);
+  return {std::istreambuf_iterator<char>(file), {}};
+}
+
+// The first number in the file, or `otherwise`.
+template <class T>
+T file_number(const char* path, T otherwise) {
+  std::ifstream file(path);
+  T number{};
+  return file >> number ? number : otherwise;
+}
+
+void read_nodes(HostFacts* out) {
+  out->nodes = 1;
+  if (numa_available() < 0) return;
+  out->nodes = 0;
+  struct bitmask* cpus = numa_allocate_cpumask();
+  for (int node = 0; node <= numa_max_node(); ++node) {
+    if (numa_node_size64(node, nullptr) <= 0) continue;
+    ++out->nodes;
+    if (numa_node_to_cpus(node, cpus) == 0 && numa_bitmask_weight(cpus) == 0) {
+      ++out->nodes_without_cpu;
+    }
+  }
+  numa_free_cpumask(cpus);
+  if (out->nodes == 0) out->nodes = 1;  // no sizes to be seen, as in some containers
+}
+
+}  // namespace
+
+void parse_release(const std::string& release, HostFacts* out) {
+  out->release = release;
+  out->kernel_major = out->kernel_minor = 0;
+  std::sscanf(release.c_str(), "%u.%u", &out->kernel_major, &out->kernel_minor);
+}
+
+std::string chosen_word(const std::string& text) {
+  const std::size_t open = text.find('[');
+  const std::size_t close = text.find(']', open);
+  if (open == std::string::npos || close == std::string::npos) return {};
+  return text.substr(open + 1, close - open - 1);
+}
+
+void parse_swaps(const std::string& text, HostFacts* out) {
+  std::istringstream lines(text);
+  std::string line;
+  std::getline(lines, line);  // the heading
+  while (std::getline(lines, line)) {
+    std::istringstream words(line);
+    std::string name;
+    std::string type;
+    std::uint64_t kib = 0;
+    if (!(words >> name >> type >> kib)) continue;
+    out->swap_bytes += kib << 10;
+    out->swap_is_zram |= name.starts_with("/dev/zram");
+  }
+}
+
+int status_field(const std::string& text, const std::string& key) {
+  std::istringstream lines(text);
+  for (std::string line; std::getline(lines, line);) {
+    int value = 0;
+    if (line.starts_with(key + ":") &&
+        std::sscanf(line.c_str() + key.size() + 1, "%d", &value) == 1) {
+      return value;
+    }
+  }
+  return -1;
+}
+
+HostFacts read_host() {
+  HostFacts facts;
+  utsname names{};
+  if (uname(&names) == 0) parse_release(names.release, &facts);
+  if (const auto library = find_library(&facts.library_problem)) facts.library = *library;
+
+  facts.uffd = probe();
+  KernelMemory& kernel = kernel_memory_ops();
+  kernel.open_files();
+  facts.pagemap_scan = kernel.abilities().pagemap_scan;
+  facts.batched_discard = kernel.abilities().batched_discard;
+  facts.process_vm_readv = kernel.abilities().process_vm_readv;
+
+  facts.thp_enabled = chosen_word(file_text("/sys/kernel/mm/transparent_hugepage/enabled"));
+  facts.overcommit = file_number("/proc/sys/vm/overcommit_memory", -1);
+  facts.max_map_count = file_number("/proc/sys/vm/max_map_count", std::uint64_t{0});
+  facts.address_limit = os::address_limit();
+  facts.cgroup_limit = os::cgroup_limit();
+  facts.physical_bytes = os::physical_bytes();
+  facts.available_bytes = os::available_bytes();
+  parse_swaps(file_text("/proc/swaps"), &facts);
+  facts.seccomp = status_field(file_text("/proc/self/status"), "Seccomp");
+  read_nodes(&facts);
+  return facts;
+}
+
+}  // namespace heaptier::cli
