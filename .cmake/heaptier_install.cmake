@@ -8,10 +8,6 @@ include(CMakePackageConfigHelpers)
 
 set(HEAPTIER_CMAKE_DIR ${CMAKE_INSTALL_LIBDIR}/cmake/heaptier)
 
-set_target_properties(heaptier PROPERTIES EXPORT_NAME heaptier)
-target_include_directories(heaptier INTERFACE
-                           $<BUILD_INTERFACE:${PROJECT_SOURCE_DIR}/runtime/include>
-                           $<INSTALL_INTERFACE:${CMAKE_INSTALL_INCLUDEDIR}>)
 if(NOT TARGET heaptier::heaptier)
   add_library(heaptier::heaptier ALIAS heaptier)
 endif()

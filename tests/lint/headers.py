@@ -9,9 +9,13 @@ from project import ROOMS
 _WARNINGS = ["-Wall", "-Wextra", "-Wpedantic", "-Wconversion", "-Werror", "-D_GNU_SOURCE"]
 
 
-def compile_alone(tree, path, compiler):
-    language = ["-x", "c", "-std=c99"] if compiler.endswith("gcc") else ["-x", "c++", "-std=c++20"]
-    command = [compiler, *language, "-fsyntax-only", *_WARNINGS, "-I", str(tree.root),
+_CXX = ("CXX", "g++", "-x", "c++", "-std=c++20")
+_C = ("CC", "gcc", "-x", "c", "-std=c99")
+
+
+def compile_alone(tree, path, language):
+    variable, compiler, *flags = language
+    command = [os.environ.get(variable, compiler), *flags, "-fsyntax-only", *_WARNINGS, "-I", str(tree.root),
                "-I", str(tree.root / "runtime/include"), "-include", str(tree.root / path), "/dev/null"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode == 0:
@@ -21,8 +25,8 @@ def compile_alone(tree, path, compiler):
 
 
 def check(tree):
-    jobs = [(path, os.environ.get("CXX", "g++")) for path in tree.cxx_files(*ROOMS, "bench", "tests")
+    jobs = [(path, _CXX) for path in tree.cxx_files(*ROOMS, "bench", "tests")
             if path.endswith((".h", ".hpp"))]
-    jobs += [(path, os.environ.get("CC", "gcc")) for path in tree.cxx_files("runtime/include") if path.endswith(".h")]
+    jobs += [(path, _C) for path in tree.cxx_files("runtime/include") if path.endswith(".h")]
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         return [problem for problem in pool.map(lambda job: compile_alone(tree, *job), jobs) if problem]
