@@ -218,11 +218,29 @@ FaultReply FaultService::unpark_huge(PageIndex p, PageWord was) {
     r = core_.port->move(core_.home(first), core_.park(first), kPageblockSize, false);
   }
   if (!whole || r.done != kPageblockSize) {
-    // Shared with a forked child, or already being taken apart: from now on page by page, by
-    // copying.
+    // Shared with a forked child, or already being taken apart: from now on page by page, by copying.
     block.huge.store(false, std::memory_order_relaxed);
     block.residue.store(true, std::memory_order_relaxed);
     if (whole && r.error.code == EBUSY) core_.stats.refused_busy.add();
+    // The kernel had split it and has moved a part: that part is at home.
+    const auto part = static_cast<std::uint32_t>(r.done / kPageSize);
+    for (std::uint32_t i = 0; i < part; ++i) {
+      const PageIndex q{first.v + i};
+      const PageWord word = q == p ? was : core_.table.lock(q);
+      if (word.state() == PageState::kParked) {
+        core_.settle(q, word, word.with_state(PageState::kResident),
+                     core_.stats.pages_unparked_touch);
+      } else {
+        core_.table.unlock(q, word);
+      }
+    }
+    if (page_in_block(p) < part) {
+      block.gate.unlock();
+      core_.stats.faults.add();
+      core_.stats.faults_hint.add();
+      return {FaultVerdict::kWake, core_.home(first), r.done};
+    }
+    if (part > 0) (void)core_.port->wake(core_.home(first), r.done);
     block.gate.unlock();
     core_.table.unlock(p, was);
     return kBusyReply;  // comes back at once, to the copying branch

@@ -503,19 +503,19 @@ MoveOutcome Migration::unpark(BlockIndex b) {
     if (held == kBlockPages) {
       r = core_.port->move(core_.home(first), core_.park(first), kPageblockSize, true);
     }
-    const bool moved = r.done == kPageblockSize;
+    const auto home = static_cast<std::uint32_t>(r.done / kPageSize);  // all, none, or what a split left
     for (std::uint32_t i = 0; i < held; ++i) {
       const PageIndex p{first.v + i};
-      if (moved) {
+      if (i < home) {
         core_.settle(p, words[i], words[i].with_state(PageState::kResident),
                      core_.stats.pages_unparked_other);
       } else {
         core_.table.unlock(p, words[i]);
       }
     }
-    if (moved) {
+    outcome.moved = home;
+    if (home == kBlockPages) {
       core_.stats.huge_unparked.add();
-      outcome.moved = kBlockPages;
       return outcome;
     }
     if (held != kBlockPages) {
