@@ -25,6 +25,7 @@ def check(tree):
     for path in found:
         if "bash" in tree.read(path).splitlines()[0] and "set -euo pipefail" not in tree.read(path):
             problems.append(f"{path}:1: without set -euo pipefail")
-    done = subprocess.run([checker, "--format=gcc", *found], cwd=tree.root, capture_output=True, text=True,
+    # SC2016: a $ in single quotes is meant for another shell, as in sh -c '...'.
+    done = subprocess.run([checker, "--format=gcc", "--exclude=SC2016", *found], cwd=tree.root, capture_output=True, text=True,
                           check=False)
     return problems + done.stdout.splitlines()
