@@ -56,5 +56,6 @@ def run(context):
                 note += "; THE ENGINE WOKE UP"
             rows.append(Row(f"malloc suite, dormant, {threads} thread{'s' if threads > 1 else ''}", f"{heap} plain",
                             geometric_mean(each.values()), (">=", 0.97), quartiles(by_round), note=note))
-            context.say(f"{threads} thread(s): " + "  ".join(f"{k} {v:.3f}" for k, v in each.items()))
+            context.say(f"{threads} thread(s), by wall and by CPU time: " + ", ".join(
+                f"{case} {ratio:.3f} {cpu[case, threads].ratio(inverse=True):.3f}" for case, ratio in each.items()))
     return rows
