@@ -9,6 +9,7 @@
 #include "runtime/os/kernel_memory.h"
 #include "runtime/os/process.h"
 #include "runtime/os/thread.h"
+#include "uffd/inline_faults.h"
 
 namespace heaptier {
 namespace {
@@ -76,9 +77,14 @@ void* Background::thread_main(void* self) {
 }
 
 Errno Background::open_port() {
-  if (Errno e = os::leave_descriptor_table(); e.failed()) return e;
+  // In inline mode every thread of the application uses the descriptor, so it must be in their table.
+  if (!inline_mode()) {
+    if (Errno e = os::leave_descriptor_table(); e.failed()) return e;
+  }
   static_cast<KernelMemory&>(core_.ops).open_files();
-  if (Errno e = port_.open(OpenMode::kHandler, shards_, &source_); e.failed()) return e;
+  if (inline_mode()) shards_ = 1;
+  const OpenMode mode = inline_mode() ? OpenMode::kInline : OpenMode::kHandler;
+  if (Errno e = port_.open(mode, shards_, &source_); e.failed()) return e;
   if (!port_.features().move || !static_cast<KernelMemory&>(core_.ops).abilities().pagemap_scan) {
     port_.close();
     return {ENOTSUP};
@@ -101,30 +107,50 @@ void Background::run() {
   if (e.ok()) rounds();
 }
 
-bool Background::ready_for_faults() {
-  if (faults_.running()) return true;
-  return start_faults(false).ok();
+bool Background::ready_for_faults() { return serving() || start_faults(false).ok(); }
+
+Errno Background::make_workers(unsigned count) {
+  if (workers_ != nullptr) return kOk;
+  Worker* made = bootstrap::allocate_array<Worker>(count);
+  if (made == nullptr) return {ENOMEM};
+  for (unsigned i = 0; i < count; ++i) {
+    made[i].staging = bootstrap::allocate_array<char>(kStagingPages * kPageSize);
+    if (made[i].staging == nullptr) return {ENOMEM};
+    if (core_.store == nullptr) continue;
+    made[i].workspace = core_.store->make_workspace();
+    if (made[i].workspace == nullptr) return {ENOMEM};
+  }
+  workers_ = made;
+  service_.use_workers(workers_, count);
+  return kOk;
+}
+
+Errno Background::start_inline() {
+  if (Errno e = make_workers(kInlineWorkers); e.failed()) return e;
+  // A forked child has inherited the signal handler and its ranges.
+  if (!inline_faults_running()) {
+    InlineConfig config;
+    config.workers = kInlineWorkers;
+    config.real_sigaction = os::signal_setter();
+    if (Errno e = start_inline_faults(gated_, config); e.failed()) return e;
+    if (Errno e = add_inline_range(core_.space.base(), core_.space.bytes()); e.failed()) return e;
+    if (Errno e = add_inline_range(core_.park_base, core_.space.bytes()); e.failed()) return e;
+  }
+  serving_inline_ = true;
+  return kOk;
 }
 
 Errno Background::start_faults(bool in_child) {
-  if (in_child) return faults_.restart_in_child(port_);
   if (core_.park_base == 0) {
     if (Errno e = core_.choose_park(os::address_limit() != 0); e.failed()) return e;
   }
+  if (inline_mode()) return start_inline();
+  if (in_child) return faults_.restart_in_child(port_);
   const unsigned count = 2 * shards_;
-  if (workers_ == nullptr) {
-    workers_ = bootstrap::allocate_array<Worker>(count);
+  if (Errno e = make_workers(count); e.failed()) return e;
+  if (worker_stacks_ == nullptr) {
     worker_stacks_ = bootstrap::allocate(count * stack_bytes_, kPageSize);
-    if (workers_ == nullptr || worker_stacks_ == nullptr) return {ENOMEM};
-    for (unsigned i = 0; i < count; ++i) {
-      workers_[i].staging = bootstrap::allocate_array<char>(kStagingPages * kPageSize);
-      if (workers_[i].staging == nullptr) return {ENOMEM};
-      if (core_.store != nullptr) {
-        workers_[i].workspace = core_.store->make_workspace();
-        if (workers_[i].workspace == nullptr) return {ENOMEM};
-      }
-    }
-    service_.use_workers(workers_, count);
+    if (worker_stacks_ == nullptr) return {ENOMEM};
   }
   LoopConfig config;
   config.stack_base = worker_stacks_;
@@ -191,7 +217,7 @@ void Background::rounds() {
     if (asked) continue;
     // While faults arrive the handlers want looking after each millisecond.
     Nanos sleep = loop_.pause_length();
-    if (faults_.running()) {
+    if (serving()) {
       const std::uint64_t seen = core_.stats.faults.get();
       if (seen != faults_seen_) {
         faults_seen_ = seen;

@@ -24,6 +24,22 @@ namespace heaptier {
 // What other threads ask of the background thread.
 enum class Request : std::uint8_t { kPark, kDemote };
 
+// Faults that application threads resolve themselves wait while a fork is under way, like drops.
+class GatedSink final : public FaultSink {
+ public:
+  GatedSink(OperationGate& gate, FaultSink& inner) : gate_(gate), inner_(inner) {}
+  FaultReply on_fault(const FaultEvent& event, unsigned worker) override {
+    gate_.enter();
+    const FaultReply reply = inner_.on_fault(event, worker);
+    gate_.leave();
+    return reply;
+  }
+
+ private:
+  OperationGate& gate_;
+  FaultSink& inner_;
+};
+
 class Background final : public LoopHost {
  public:
   Background(MemoryOps& ops, Space& space, const Options& options, Stats& stats)
@@ -61,8 +77,11 @@ class Background final : public LoopHost {
 
   bool between_steps() override;
   bool ready_for_faults() override;
+  // HEAPTIER_FAULT=inline: faults are resolved by the threads that have them.
+  bool inline_mode() const { return options_.fault == FaultMode::kInline; }
 
  private:
+  static constexpr unsigned kInlineWorkers = 8;
   static constexpr unsigned kSlots = 16;
   struct Slot {
     std::atomic<std::uint32_t> state{0};  // 0 free, 1 being filled, 2 asked, 3 answered
@@ -77,6 +96,9 @@ class Background final : public LoopHost {
   void rounds();
   Errno open_port();
   Errno start_faults(bool in_child);
+  Errno start_inline();
+  Errno make_workers(unsigned count);
+  bool serving() const { return faults_.running() || serving_inline_; }
   bool serve_requests();
   void stand_still();
   MemorySituation machine_now();
@@ -98,6 +120,8 @@ class Background final : public LoopHost {
   Migration migration_{core_, own_};
   TieringLoop loop_{core_, migration_, *chosen_policy(), options_, *this};
   OperationGate gate_;
+  GatedSink gated_{gate_, service_};
+  bool serving_inline_ = false;
   Slot slots_[kSlots];
   Source source_ = Source::kNone;
   void* own_stack_ = nullptr;

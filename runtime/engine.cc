@@ -107,7 +107,13 @@ int Engine::bring_back(std::uintptr_t at, std::size_t bytes) {
     const PageState s = core.table.peek(p).state();
     if (s != PageState::kParked && s != PageState::kStored && s != PageState::kFilled) continue;
     std::size_t done = 0;
-    if (core.ops.copy_pages(&at, 1, scratch, &done).ok()) ++back;
+    if (bg->inline_mode()) {
+      // A system call would get EFAULT: the touch must be ours.
+      *scratch = *reinterpret_cast<volatile char*>(at);  // NOLINT(performance-no-int-to-ptr)
+      ++back;
+    } else if (core.ops.copy_pages(&at, 1, scratch, &done).ok()) {
+      ++back;
+    }
   }
   bootstrap::release(scratch, kPageSize, kPageSize);
   return back;

@@ -77,9 +77,10 @@ bool Background::restart_in_child() {
   startup_.store(0, std::memory_order_relaxed);
   for (Slot& slot : slots_) slot.state.store(0, std::memory_order_relaxed);
   core_.port = nullptr;
-  in_child_ = faults_.running();
+  in_child_ = serving();
   adopt_inherited_pages();
-  // The parent's descriptors are in a table of its threads' own; here there is nothing to close.
+  // The parent's descriptors are in a table of its threads' own; here there is nothing to close, but in inline mode.
+  if (inline_mode()) port_.close();
   new (&port_) ShardedPort();
   if (start().ok()) {
     core_.stats.children_restarted.add();

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <pthread.h>
+#include <signal.h>
 
 #include <cstddef>
 #include <cstdint>
@@ -15,6 +16,11 @@ namespace heaptier::os {
 using ThreadCreator = int (*)(pthread_t*, const pthread_attr_t*, void* (*)(void*), void*);
 void use_thread_creator(ThreadCreator create);
 ThreadCreator thread_creator();
+
+// The same for sigaction.
+using SignalSetter = int (*)(int, const struct sigaction*, struct sigaction*);
+void use_signal_setter(SignalSetter set);
+SignalSetter signal_setter();
 
 // Starts a detached thread with every signal blocked, running entry(arg) on the given stack.
 Errno start_thread(const char* name, void* stack, std::size_t stack_bytes, void* (*entry)(void*),
