@@ -2,13 +2,16 @@
 
 #include <string_view>
 
+#include "preload/call_gate.h"
 #include "preload/fork_guard.h"
 #include "preload/libc_callers.h"
 #include "preload/process.h"
-#include "preload/tiering.h"
+#include "preload/thread_watch.h"
 #include "runtime/base/spinlock.h"
+#include "runtime/engine.h"
 #include "runtime/heap/gates.h"
 #include "runtime/heap/jemalloc_heap.h"
+#include "runtime/heap/mimalloc_heap.h"
 #include "runtime/os/kernel_memory.h"
 #include "runtime/os/process.h"
 
@@ -85,8 +88,36 @@ Mode decide() {
     the_process.stands_aside = "no address space could be had";
     return Mode::kNext;
   }
-  jemalloc::init(the_process.space, tiering::sink(), kernel_memory_ops(), os::cpu_count());
+  if (engine()
+          .init(kernel_memory_ops(), the_process.space, the_process.options, the_process.stats)
+          .failed()) {
+    the_process.stands_aside = "the engine could not be made";
+    return Mode::kNext;
+  }
+  jemalloc::init(the_process.space, content_sink(), kernel_memory_ops(), os::cpu_count());
   return Mode::kJemalloc;
+}
+
+void use_mimalloc() {
+  if (!mimalloc::load(the_process.space, content_sink())) {
+    os::write_text(
+        "heaptier: HEAPTIER_HEAP=mimalloc: libmimalloc.so.2 could not be loaded; jemalloc "
+        "serves\n");
+    return;
+  }
+  gates.call_bytes.store(~std::size_t{0}, std::memory_order_relaxed);  // no short way to jemalloc
+  the_process.mode.store(Mode::kMimalloc, std::memory_order_release);
+}
+
+void tell_effective() {
+  if (the_process.stands_aside != nullptr) {
+    os::write_text("heaptier: stands aside: ");
+    os::write_text(the_process.stands_aside);
+    os::write_text("\n");
+  }
+  char text[4096];
+  const std::size_t length = format_effective(the_process.options, text, sizeof(text));
+  os::write_all(2, text, length < sizeof(text) ? length : sizeof(text) - 1);
 }
 
 // Runs before the constructors of all other libraries (the library is marked so), or after the
@@ -98,8 +129,18 @@ Mode decide() {
     os::write_all(2, text.data(), text.size());
     diagnostics.clear();
   }
+  if (the_process.options.verbose) tell_effective();
   if (mode() == Mode::kNext) return;
   learn_libc_callers();
+  watch_threads();
+  if (the_process.options.heap == HeapKind::kMimalloc) use_mimalloc();
+  open_call_gate();
+  allow_waking();
+}
+
+// Nothing is torn down: what runs after this still has its heap.
+[[gnu::destructor]] void destruct() {
+  if (mode() != Mode::kNext) engine().report_at_exit();
 }
 
 }  // namespace

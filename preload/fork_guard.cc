@@ -1,35 +1,34 @@
 #include "preload/fork_guard.h"
 
 #include <pthread.h>
+#include <sys/types.h>
 
+#include "preload/next_function.h"
 #include "preload/process.h"
-#include "preload/tiering.h"
-#include "runtime/bootstrap_heap.h"
+#include "runtime/base/errno.h"
+#include "runtime/engine.h"
 #include "runtime/heap/jemalloc_heap.h"
+#include "uffd/thread_cpu.h"
 
 namespace heaptier::preload {
 namespace {
 
-// From the outermost lock to the innermost: whoever holds one of these takes only later ones.
 void before_fork() {
-  tiering::fork_prepare();
+  engine().fork_stop();
   jemalloc_fork_prepare();
-  process().space.lock_for_fork();
-  bootstrap::lock_for_fork();
+  engine().fork_freeze();
 }
 
 void after_fork_in_parent() {
-  bootstrap::unlock_after_fork();
-  process().space.unlock_after_fork();
+  engine().fork_thaw();
   jemalloc_fork_parent();
-  tiering::fork_parent();
+  engine().fork_go_on();
 }
 
 void after_fork_in_child() {
-  bootstrap::unlock_after_fork();
-  process().space.unlock_after_fork();
   jemalloc_fork_child();
-  tiering::fork_child();
+  note_fork_in_child();
+  engine().fork_child();
 }
 
 }  // namespace
@@ -39,3 +38,21 @@ void guard_forks() {
 }
 
 }  // namespace heaptier::preload
+
+// libc's fork() does not come through here; programs that call _Fork() want no handlers, but ours
+// the child cannot do without.
+extern "C" __attribute__((visibility("default"))) pid_t _Fork() noexcept {
+  using namespace heaptier;
+  static constinit preload::NextFunction<pid_t()> next{"_Fork"};
+  const bool ours = preload::boot() && preload::mode() != preload::Mode::kNext;
+  if (ours) preload::before_fork();
+  const pid_t child = next.call();
+  if (!ours) return child;
+  ErrnoKeeper keep;
+  if (child == 0) {
+    preload::after_fork_in_child();
+  } else {
+    preload::after_fork_in_parent();
+  }
+  return child;
+}

@@ -1,5 +1,5 @@
 // fork: every lock of heaptier's is held across the clone, so that the child finds its books in
-// order.
+// order; and the child's pages are served before any of its code runs.
 #pragma once
 
 namespace heaptier::preload {

@@ -7,15 +7,9 @@
 #include <iterator>
 
 #include "preload/next_heap.h"
-#include "runtime/heap/gates.h"
 
 namespace heaptier::preload {
 namespace {
-
-struct CodeRange {
-  std::uintptr_t start = 0;
-  std::uintptr_t end = 0;
-};
 
 // Functions whose memory the application gets and frees: theirs is ordinary memory. Those that only
 // pass through to another of these (getline to getdelim, asprintf to vasprintf) have no code that
@@ -45,28 +39,36 @@ constexpr const char* kGivers[] = {
     "posix_memalign",
 };
 
-constinit CodeRange libc_code;
+constinit CodeRange libc;
+constinit CodeRange linker;
 constinit CodeRange givers[std::size(kGivers)];
 constinit std::size_t giver_count = 0;
 
-int find_libc(dl_phdr_info* info, std::size_t, void* inside) {
-  const auto address = reinterpret_cast<std::uintptr_t>(inside);
+// For the object that holds the address which *range starts with: its code.
+int find_code(dl_phdr_info* info, std::size_t, void* out) {
+  auto* range = static_cast<CodeRange*>(out);
   for (int i = 0; i < info->dlpi_phnum; ++i) {
     const ElfW(Phdr)& segment = info->dlpi_phdr[i];
     if (segment.p_type != PT_LOAD || (segment.p_flags & PF_X) == 0) continue;
     const std::uintptr_t start = info->dlpi_addr + segment.p_vaddr;
-    if (address - start >= segment.p_memsz) continue;
-    libc_code = {start, start + segment.p_memsz};
+    if (range->start - start >= segment.p_memsz) continue;
+    *range = {start, start + segment.p_memsz};
     return 1;
   }
   return 0;
 }
 
+CodeRange code_around(const char* function) {
+  void* inside = next_heap::next_symbol(function);
+  CodeRange range{reinterpret_cast<std::uintptr_t>(inside), 0};
+  return inside != nullptr && dl_iterate_phdr(find_code, &range) != 0 ? range : CodeRange{};
+}
+
 }  // namespace
 
 void learn_libc_callers() {
-  void* inside = next_heap::next_symbol("gnu_get_libc_version");
-  if (inside == nullptr || dl_iterate_phdr(find_libc, inside) == 0) return;
+  libc = code_around("gnu_get_libc_version");
+  linker = code_around("__tls_get_addr");
   for (const char* name : kGivers) {
     void* at = next_heap::next_symbol(name);
     Dl_info info;
@@ -77,14 +79,20 @@ void learn_libc_callers() {
     const auto start = reinterpret_cast<std::uintptr_t>(at);
     givers[giver_count++] = {start, start + static_cast<const ElfW(Sym)*>(symbol)->st_size};
   }
-  gates.call_start.store(libc_code.start, std::memory_order_relaxed);
-  gates.call_bytes.store(libc_code.end - libc_code.start, std::memory_order_relaxed);
+}
+
+CodeRange libc_code() {
+  return libc;
 }
 
 bool is_libc_internal(std::uintptr_t caller) {
-  if (caller - libc_code.start >= libc_code.end - libc_code.start) return false;
-  return std::none_of(givers, givers + giver_count,
-                      [caller](const CodeRange& r) { return caller - r.start < r.end - r.start; });
+  return libc.holds(caller) &&
+         std::none_of(givers, givers + giver_count,
+                      [caller](const CodeRange& r) { return r.holds(caller); });
+}
+
+bool is_system_caller(std::uintptr_t caller) {
+  return libc.holds(caller) || linker.holds(caller);
 }
 
 }  // namespace heaptier::preload

@@ -5,6 +5,7 @@
 #include <cerrno>
 #include <cstring>
 
+#include "preload/call_gate.h"
 #include "preload/early_heap.h"
 #include "preload/libc_callers.h"
 #include "preload/next_heap.h"
@@ -12,6 +13,7 @@
 #include "runtime/base/errno.h"
 #include "runtime/heap/jemalloc_heap.h"
 #include "runtime/heap/jemalloc_names.h"
+#include "runtime/heap/mimalloc_heap.h"
 
 namespace heaptier::preload {
 namespace {
@@ -27,7 +29,13 @@ void* from_jemalloc(std::size_t bytes, std::size_t align, bool zeroed) {
   return je_mallocx(std::max(bytes, std::size_t{1}), flags);
 }
 
-enum class Whose { kNobody, kEarly, kShort, kSpecial, kForeign };
+void* from_mimalloc(std::size_t bytes, std::size_t align, bool zeroed) {
+  const mimalloc::Functions& f = mimalloc::functions();
+  if (align != 0) return zeroed ? f.zalloc_aligned(bytes, align) : f.malloc_aligned(bytes, align);
+  return zeroed ? f.zalloc(bytes) : f.malloc(bytes);
+}
+
+enum class Whose { kNobody, kEarly, kShort, kSpecial, kMimalloc, kForeign };
 
 // Whose an object is, while jemalloc or mimalloc serves.
 Whose whose(const void* p) {
@@ -42,6 +50,7 @@ Whose whose(const void* p) {
       case Owner::kUserOnly:
         return Whose::kSpecial;
       case Owner::kMimalloc:
+        return Whose::kMimalloc;
       case Owner::kAllocatorMetadata:
       case Owner::kNone:
         return Whose::kNobody;
@@ -66,13 +75,17 @@ void* allocate_long(std::size_t bytes, std::size_t align, bool zeroed, std::uint
     void* p = early_heap::allocate(bytes, align);
     return p != nullptr ? p : failed();
   }
+  wake_if_wanted(caller);
   void* p = nullptr;
   if (mode() == Mode::kNext) {
     p = next_heap::allocate(bytes, align, zeroed);
   } else {
     if (is_libc_internal(caller))
       p = jemalloc::allocate(Mobility::kUnmovable, bytes, align, zeroed);
-    if (p == nullptr) p = from_jemalloc(bytes, align, zeroed);
+    if (p == nullptr) {
+      p = mode() == Mode::kMimalloc ? from_mimalloc(bytes, align, zeroed)
+                                    : from_jemalloc(bytes, align, zeroed);
+    }
   }
   return p != nullptr ? p : failed();
 }
@@ -87,6 +100,9 @@ void* reallocate_long(void* p, std::size_t bytes, std::uintptr_t caller) {
       return je_realloc(p, bytes);
     case Whose::kSpecial:
       if (void* moved = jemalloc::reallocate(p, bytes)) return moved;
+      return failed();
+    case Whose::kMimalloc:
+      if (void* moved = mimalloc::functions().realloc(p, bytes)) return moved;
       return failed();
     case Whose::kForeign:
       if (next_heap::looks_like_libc(p)) {
@@ -115,6 +131,9 @@ void release_long(void* p) {
     case Whose::kSpecial:
       jemalloc::release(p);
       return;
+    case Whose::kMimalloc:
+      mimalloc::functions().free(p);
+      return;
     case Whose::kForeign:
       next_heap::release_foreign(p);
       return;
@@ -133,6 +152,8 @@ std::size_t usable_size_long(void* p) {
     case Whose::kShort:
     case Whose::kSpecial:
       return je_malloc_usable_size(p);
+    case Whose::kMimalloc:
+      return mimalloc::functions().usable_size(p);
     case Whose::kForeign:
       return next_heap::looks_like_libc(p) ? next_heap::usable_size(p) : 0;
     case Whose::kEarly:

@@ -10,8 +10,8 @@
 #include <cerrno>
 #include <cstdint>
 
-#include "preload/long_way.h"
 #include "preload/next_heap.h"
+#include "preload/other_way.h"
 #include "preload/process.h"
 #include "runtime/base/units.h"
 #include "runtime/heap/gates.h"
@@ -42,7 +42,7 @@ void* aligned_or_errno(std::size_t align, std::size_t bytes, std::uintptr_t call
 
 HEAPTIER_EXPORT void* malloc(std::size_t bytes) {
   if (gates.long_way_from(HEAPTIER_CALLER())) [[unlikely]] {
-    return allocate_long(bytes, 0, false, HEAPTIER_CALLER());
+    return heaptier::preload::allocate_other(bytes, HEAPTIER_CALLER());
   }
   return je_malloc(bytes);
 }

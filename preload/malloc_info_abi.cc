@@ -9,6 +9,7 @@
 #include "preload/next_heap.h"
 #include "preload/process.h"
 #include "runtime/heap/jemalloc_heap.h"
+#include "runtime/heap/mimalloc_heap.h"
 #include "runtime/os/process.h"
 
 #define HEAPTIER_EXPORT extern "C" __attribute__((visibility("default")))
@@ -60,6 +61,9 @@ HEAPTIER_EXPORT int malloc_trim(std::size_t pad) noexcept {
   int (*next)(std::size_t);
   if (stands_aside("malloc_trim", &next)) return next(pad);
   heaptier::jemalloc::purge();
+  if (heaptier::preload::mode() == heaptier::preload::Mode::kMimalloc) {
+    heaptier::mimalloc::functions().collect(true);
+  }
   return 1;
 }
 

@@ -10,7 +10,7 @@
 #include <cstdlib>
 #include <new>
 
-#include "preload/long_way.h"
+#include "preload/other_way.h"
 #include "runtime/heap/gates.h"
 #include "runtime/heap/jemalloc_names.h"
 
@@ -83,28 +83,28 @@ void* try_once(std::size_t bytes, std::size_t align, std::uintptr_t caller) {
 
 [[gnu::always_inline]] inline void* short_or_long(std::size_t bytes, std::uintptr_t caller) {
   if (gates.long_way_from(caller)) [[unlikely]]
-    return allocate_long(bytes, 0, false, caller);
+    return heaptier::preload::allocate_other(bytes, caller);
   return je_malloc(bytes);
 }
 
 [[gnu::always_inline]] inline void release(void* p) {
   if (gates.short_way_for(p)) [[likely]]
     return je_free(p);
-  heaptier::preload::release_long(p);
+  heaptier::preload::release_other(p);
 }
 
 // jemalloc saves the look-up of the size where the caller knows it.
 [[gnu::always_inline]] inline void release_sized(void* p, std::size_t bytes) {
   if (gates.short_way_for(p)) [[likely]]
     return je_sdallocx(p, bytes == 0 ? 1 : bytes, 0);
-  heaptier::preload::release_long(p);
+  heaptier::preload::release_other(p);
 }
 
 [[gnu::always_inline]] inline void release_aligned(void* p, std::size_t bytes, std::size_t align) {
   if (gates.short_way_for(p)) [[likely]] {
     return je_sdallocx(p, bytes == 0 ? 1 : bytes, MALLOCX_LG_ALIGN(std::countr_zero(align)));
   }
-  heaptier::preload::release_long(p);
+  heaptier::preload::release_other(p);
 }
 
 }  // namespace

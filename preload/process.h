@@ -10,6 +10,7 @@
 
 #include "runtime/arena.h"
 #include "runtime/config/options.h"
+#include "runtime/config/stats.h"
 
 namespace heaptier::preload {
 
@@ -24,6 +25,7 @@ struct Process {
   std::atomic<Mode> mode{Mode::kUnknown};
   Space space;
   Options options;
+  Stats stats;
   // Why kNext, for HEAPTIER_VERBOSE; nullptr: by option, or not kNext.
   const char* stands_aside = nullptr;
 };

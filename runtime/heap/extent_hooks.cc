@@ -24,10 +24,11 @@ void* on_alloc(extent_hooks_t* table, void* new_addr, std::size_t size, std::siz
   void* p = link.space->allocate(size, align, hooks.mobility, hooks.owner);
   if (p == nullptr) return nullptr;
   const bool ordinary = hooks.mobility == Mobility::kMovable && hooks.owner == Owner::kJemalloc;
+  // Its own zone is used up: from now on free() looks at every pointer.
   if (!ordinary && link.space->in_ordinary_zone(address(p))) {
-    // Their own zone is used up: from now on free() looks at every pointer.
     gates.free_bytes.store(0, std::memory_order_relaxed);
   }
+  if (gates.other_way_for(p)) gates.other_bytes.store(0, std::memory_order_relaxed);
   *zero = true;
   *commit = true;
   link.sink->carved(link.space->carved_bytes());

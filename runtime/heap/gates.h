@@ -21,6 +21,16 @@ struct alignas(64) Gates {
   std::atomic<std::uintptr_t> free_start{0};
   std::atomic<std::size_t> free_bytes{0};
 
+  // Where jemalloc is not the heap, the long way has a short cut: pointers in [other_start,
+  // +other_bytes) are the other heap's, and these are its functions. Null: there is none.
+  std::atomic<std::uintptr_t> other_start{0};
+  std::atomic<std::size_t> other_bytes{0};
+  std::atomic<void* (*)(std::size_t)> other_malloc{nullptr};
+  std::atomic<void (*)(void*)> other_free{nullptr};
+  // libc's code, for the callers that even then take the long way.
+  std::atomic<std::uintptr_t> libc_start{0};
+  std::atomic<std::size_t> libc_bytes{0};
+
   bool long_way_from(std::uintptr_t caller) const {
     return caller - call_start.load(std::memory_order_relaxed) <
            call_bytes.load(std::memory_order_relaxed);
@@ -28,6 +38,10 @@ struct alignas(64) Gates {
   bool short_way_for(const void* p) const {
     return reinterpret_cast<std::uintptr_t>(p) - free_start.load(std::memory_order_relaxed) <
            free_bytes.load(std::memory_order_relaxed);
+  }
+  bool other_way_for(const void* p) const {
+    return reinterpret_cast<std::uintptr_t>(p) - other_start.load(std::memory_order_relaxed) <
+           other_bytes.load(std::memory_order_relaxed);
   }
 };
 

@@ -1,0 +1,60 @@
+// The part of heaptier.h that is about heaps.
+#include <atomic>
+#include <bit>
+
+#include "preload/next_heap.h"
+#include "preload/process.h"
+#include "runtime/base/errno.h"
+#include "runtime/heap/jemalloc_heap.h"
+#include "runtime/include/heaptier/heaptier.h"
+
+extern "C" void free(void*) noexcept;
+
+struct heaptier_heap {
+  std::atomic<bool> taken{false};
+  heaptier::HeapArena arena;  // none: heaptier stands aside, the next heap serves
+};
+
+namespace {
+
+constinit heaptier_heap heaps[64];
+
+using heaptier::preload::Mode;
+
+bool stands_aside() {
+  return !heaptier::preload::boot() || heaptier::preload::mode() == Mode::kNext;
+}
+
+}  // namespace
+
+heaptier_heap* heaptier_heap_create(unsigned flags) {
+  constexpr unsigned kKinds = HEAPTIER_HEAP_UNMOVABLE | HEAPTIER_HEAP_RECLAIMABLE;
+  const unsigned kind = flags & kKinds;
+  if ((flags & ~(kKinds | HEAPTIER_HEAP_USER_ONLY)) != 0 || kind == kKinds) return nullptr;
+  const heaptier::Mobility mobility =
+      kind == HEAPTIER_HEAP_UNMOVABLE     ? heaptier::Mobility::kUnmovable
+      : kind == HEAPTIER_HEAP_RECLAIMABLE ? heaptier::Mobility::kReclaimable
+                                          : heaptier::Mobility::kMovable;
+  heaptier::ErrnoKeeper keep;
+  for (heaptier_heap& heap : heaps) {
+    if (heap.taken.load(std::memory_order_relaxed) || heap.taken.exchange(true)) continue;
+    if (stands_aside()) return &heap;
+    heap.arena = heaptier::jemalloc::create_arena(mobility, (flags & HEAPTIER_HEAP_USER_ONLY) != 0);
+    if (heap.arena != heaptier::HeapArena{}) return &heap;
+    heap.taken.store(false);
+    return nullptr;
+  }
+  return nullptr;
+}
+
+void* heaptier_heap_alloc(heaptier_heap* heap, size_t bytes, size_t align) {
+  if (heap == nullptr || (align != 0 && !std::has_single_bit(align))) return nullptr;
+  heaptier::ErrnoKeeper keep;
+  if (heap->arena == heaptier::HeapArena{})
+    return heaptier::next_heap::allocate(bytes, align, false);
+  return heaptier::jemalloc::allocate_in(heap->arena, bytes, align == 0 ? 16 : align, false);
+}
+
+void heaptier_free(void* p) {
+  free(p);
+}

@@ -1,0 +1,195 @@
+// What the application does to mappings. On memory of its own that is the kernel's business alone.
+// On memory of the heap's it is told to the engine first: pages that are away come back, and what
+// heaptier cannot follow (other protections, locks, moves) stays resident from then on.
+//
+// This file defines what <sys/mman.h> declares, and calls only the next definitions; it makes no
+// system call.
+#include <sys/mman.h>
+
+#include <cerrno>
+#include <cstdarg>
+#include <cstdint>
+
+#include "preload/next_function.h"
+#include "preload/process.h"
+#include "runtime/base/errno.h"
+#include "runtime/engine.h"
+#include "runtime/heap/mimalloc_heap.h"
+
+namespace heaptier::preload {
+namespace {
+
+constinit NextFunction<void*(void*, std::size_t, int, int, int, off_t)> next_mmap{"mmap"};
+constinit NextFunction<int(void*, std::size_t)> next_munmap{"munmap"};
+constinit NextFunction<void*(void*, std::size_t, std::size_t, int, void*)> next_mremap{"mremap"};
+constinit NextFunction<int(void*, std::size_t, int)> next_madvise{"madvise"};
+constinit NextFunction<int(void*, std::size_t, int)> next_mprotect{"mprotect"};
+constinit NextFunction<int(void*, std::size_t, int, int)> next_pkey_mprotect{"pkey_mprotect"};
+constinit NextFunction<int(const void*, std::size_t)> next_mlock{"mlock"};
+constinit NextFunction<int(const void*, std::size_t, unsigned)> next_mlock2{"mlock2"};
+constinit NextFunction<int(const void*, std::size_t)> next_munlock{"munlock"};
+constinit NextFunction<int(int)> next_mlockall{"mlockall"};
+
+// The whole pages of [p, p+bytes) that lie in the Space and have been carved; bytes 0: none.
+AddressRange in_heap(const void* p, std::size_t bytes) {
+  if (mode() == Mode::kUnknown || mode() == Mode::kNext) return {};
+  const Space& space = process().space;
+  const std::uintptr_t carved_end = space.address_of(BlockIndex{space.block_limit()});
+  std::uintptr_t start = round_down(reinterpret_cast<std::uintptr_t>(p), kPageSize);
+  std::uintptr_t end = reinterpret_cast<std::uintptr_t>(p) + bytes;
+  if (end < start) return {};  // wraps around: the kernel's to refuse
+  end = round_up(end, kPageSize);
+  if (start < space.base()) start = space.base();
+  if (end > carved_end) end = carved_end;
+  return start < end ? AddressRange{start, end - start} : AddressRange{};
+}
+
+// Before a call that heaptier cannot follow.
+void surrender(const AddressRange& range) {
+  if (range.bytes == 0) return;
+  ErrnoKeeper keep;
+  engine().surrender(range.start, range.bytes);
+}
+
+// After a call that has replaced or removed the mapping.
+void forget(const AddressRange& range) {
+  if (range.bytes == 0) return;
+  ErrnoKeeper keep;
+  engine().forget(range.start, range.bytes);
+}
+
+// What a heap asks for when it wants memory anywhere.
+bool is_plain_memory(int flags) {
+  return (flags & MAP_ANONYMOUS) != 0 && (flags & (MAP_FIXED | MAP_SHARED | MAP_HUGETLB)) == 0;
+}
+
+std::uintptr_t caller_of(const void* return_address) {
+  return reinterpret_cast<std::uintptr_t>(return_address);
+}
+
+}  // namespace
+}  // namespace heaptier::preload
+
+#define HEAPTIER_EXPORT extern "C" __attribute__((visibility("default")))
+#define HEAPTIER_CALLER() caller_of(__builtin_return_address(0))
+
+// NOLINTBEGIN(misc-use-internal-linkage)
+using namespace heaptier::preload;
+
+HEAPTIER_EXPORT void* mmap(void* at, std::size_t bytes, int protection, int flags, int file,
+                           off_t offset) noexcept {
+  if (heaptier::mimalloc::is_caller(HEAPTIER_CALLER()) && is_plain_memory(flags)) {
+    if (void* p = heaptier::mimalloc::map(bytes)) return p;
+    errno = ENOMEM;
+    return MAP_FAILED;
+  }
+  const bool replaces = (flags & MAP_FIXED) != 0;
+  const heaptier::AddressRange heap = replaces ? in_heap(at, bytes) : heaptier::AddressRange{};
+  surrender(heap);
+  void* mapped = next_mmap.call(at, bytes, protection, flags, file, offset);
+  if (mapped != MAP_FAILED) forget(heap);
+  return mapped;
+}
+
+HEAPTIER_EXPORT void* mmap64(void* at, std::size_t bytes, int protection, int flags, int file,
+                             off64_t offset) noexcept {
+  return mmap(at, bytes, protection, flags, file, offset);
+}
+
+HEAPTIER_EXPORT int munmap(void* at, std::size_t bytes) noexcept {
+  const heaptier::AddressRange heap = in_heap(at, bytes);
+  if (heap.bytes != 0 && heaptier::mimalloc::is_caller(HEAPTIER_CALLER())) {
+    heaptier::mimalloc::unmap(heap.start, heap.bytes);
+    return 0;
+  }
+  surrender(heap);
+  const int result = next_munmap.call(at, bytes);
+  if (result == 0) forget(heap);
+  return result;
+}
+
+HEAPTIER_EXPORT void* mremap(void* at, std::size_t bytes, std::size_t new_bytes, int flags,
+                             ...) noexcept {
+  void* target = nullptr;
+  if ((flags & MREMAP_FIXED) != 0) {
+    va_list rest;
+    va_start(rest, flags);
+    target = va_arg(rest, void*);
+    va_end(rest);
+  }
+  const heaptier::AddressRange from = in_heap(at, bytes > new_bytes ? bytes : new_bytes);
+  const heaptier::AddressRange to =
+      target != nullptr ? in_heap(target, new_bytes) : heaptier::AddressRange{};
+  surrender(from);
+  surrender(to);
+  void* mapped = next_mremap.call(at, bytes, new_bytes, flags, target);
+  if (mapped != MAP_FAILED) {
+    forget(from);
+    forget(to);
+  }
+  return mapped;
+}
+
+HEAPTIER_EXPORT int madvise(void* at, std::size_t bytes, int advice) noexcept {
+  const heaptier::AddressRange heap = in_heap(at, bytes);
+  const auto start = reinterpret_cast<std::uintptr_t>(at);
+  if (heap.bytes != 0 && start % heaptier::kPageSize == 0) {
+    const std::size_t whole = heaptier::round_up(bytes, heaptier::kPageSize);
+    if (heap.start != start || heap.bytes != whole) {
+      surrender(heap);  // partly heap: the kernel does it, on pages that are there
+    } else {
+      const int saved = errno;
+      int result = 0;
+      const bool handled = heaptier::engine().app_advise(start, whole, advice, &result);
+      errno = result == 0 ? saved : result;
+      if (handled) return result == 0 ? 0 : -1;
+    }
+  }
+  return next_madvise.call(at, bytes, advice);
+}
+
+// libc's own, which calls its madvise past us: it ignores the one advice that changes content.
+HEAPTIER_EXPORT int posix_madvise(void* at, std::size_t bytes, int advice) noexcept {
+  if (advice == POSIX_MADV_DONTNEED) return 0;
+  heaptier::ErrnoKeeper keep;
+  return madvise(at, bytes, advice) == 0 ? 0 : errno;
+}
+
+HEAPTIER_EXPORT int mprotect(void* at, std::size_t bytes, int protection) noexcept {
+  // Read and write is what it has, or what it gets back after other protections.
+  if (protection != (PROT_READ | PROT_WRITE)) surrender(in_heap(at, bytes));
+  return next_mprotect.call(at, bytes, protection);
+}
+
+HEAPTIER_EXPORT int pkey_mprotect(void* at, std::size_t bytes, int protection, int key) noexcept {
+  surrender(in_heap(at, bytes));
+  return next_pkey_mprotect.call(at, bytes, protection, key);
+}
+
+HEAPTIER_EXPORT int mlock(const void* at, std::size_t bytes) noexcept {
+  surrender(in_heap(at, bytes));
+  return next_mlock.call(at, bytes);
+}
+
+HEAPTIER_EXPORT int mlock2(const void* at, std::size_t bytes, unsigned flags) noexcept {
+  surrender(in_heap(at, bytes));
+  return next_mlock2.call(at, bytes, flags);
+}
+
+HEAPTIER_EXPORT int munlock(const void* at, std::size_t bytes) noexcept {
+  const int result = next_munlock.call(at, bytes);
+  const heaptier::AddressRange heap = in_heap(at, bytes);
+  if (result == 0 && heap.bytes != 0) heaptier::engine().take_back(heap.start, heap.bytes);
+  return result;
+}
+
+// Everything that is carved now; what is carved later is locked by the kernel as it comes, and
+// refused to the tiers by the kernel, too.
+HEAPTIER_EXPORT int mlockall(int flags) noexcept {
+  const heaptier::Space& space = process().space;
+  if ((flags & MCL_CURRENT) != 0 && mode() != Mode::kUnknown && mode() != Mode::kNext) {
+    surrender(in_heap(reinterpret_cast<const void*>(space.base()), space.bytes()));
+  }
+  return next_mlockall.call(flags);
+}
+// NOLINTEND(misc-use-internal-linkage)

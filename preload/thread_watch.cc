@@ -1,0 +1,112 @@
+#include "preload/thread_watch.h"
+
+#include <pthread.h>
+#include <signal.h>
+
+#include <atomic>
+#include <cerrno>
+#include <cstdint>
+
+#include "preload/next_function.h"
+#include "preload/process.h"
+#include "runtime/base/errno.h"
+#include "runtime/bootstrap_heap.h"
+#include "runtime/os/thread.h"
+#include "uffd/inline_faults.h"
+#include "uffd/thread_cpu.h"
+
+extern "C" {
+// The linker's: where this library begins in memory, and where its code ends.
+[[gnu::visibility("hidden")]] extern const char __ehdr_start;
+[[gnu::visibility("hidden")]] extern const char etext;
+}
+
+namespace heaptier::preload {
+namespace {
+
+using CreateThread = int(pthread_t*, const pthread_attr_t*, void* (*)(void*), void*);
+using ActOnSignal = int(int, const struct sigaction*, struct sigaction*);
+
+constinit NextFunction<CreateThread> create_thread{"pthread_create"};
+constinit NextFunction<ActOnSignal> act_on_signal{"sigaction"};
+constinit NextFunction<sighandler_t(int, sighandler_t)> set_signal{"signal"};
+
+// Our own handler is installed by this library itself, past the application's.
+bool is_own_code(std::uintptr_t caller) {
+  const auto start = reinterpret_cast<std::uintptr_t>(&__ehdr_start);
+  return caller - start < reinterpret_cast<std::uintptr_t>(&etext) - start;
+}
+
+// Its destructor runs in every ending of a thread, pthread_exit and cancellation too.
+pthread_key_t thread_ends;
+constinit std::atomic<bool> watching{false};
+
+void on_thread_end(void*) {
+  note_thread_exit();
+}
+
+struct Start {
+  void* (*routine)(void*);
+  void* argument;
+};
+
+void* start_thread(void* given) {
+  const Start start = *static_cast<Start*>(given);
+  bootstrap::release(given, sizeof(Start));
+  note_thread_start();
+  pthread_setspecific(thread_ends, &watching);
+  return start.routine(start.argument);
+}
+
+}  // namespace
+
+void watch_threads() {
+  if (pthread_key_create(&thread_ends, on_thread_end) != 0) return;
+  os::use_thread_creator(create_thread.look_up());  // the engine's own threads do not fault
+  note_thread_start();
+  watching.store(true, std::memory_order_release);
+}
+
+}  // namespace heaptier::preload
+
+#define HEAPTIER_EXPORT extern "C" __attribute__((visibility("default")))
+
+HEAPTIER_EXPORT int pthread_create(pthread_t* thread, const pthread_attr_t* attributes,
+                                   void* (*routine)(void*), void* argument) noexcept {
+  using namespace heaptier;
+  using namespace heaptier::preload;
+  if (!watching.load(std::memory_order_acquire)) {
+    return create_thread.call(thread, attributes, routine, argument);
+  }
+  auto* start = static_cast<Start*>(bootstrap::allocate(sizeof(Start)));
+  if (start == nullptr) return EAGAIN;
+  *start = {routine, argument};
+  const int error = create_thread.call(thread, attributes, start_thread, start);
+  if (error != 0) bootstrap::release(start, sizeof(Start));
+  return error;
+}
+
+HEAPTIER_EXPORT int sigaction(int sig, const struct sigaction* action,
+                              struct sigaction* old) noexcept {
+  int result = 0;
+  const auto caller = reinterpret_cast<std::uintptr_t>(__builtin_return_address(0));
+  if (!heaptier::preload::is_own_code(caller) &&
+      heaptier::intercept_sigaction(sig, action, old, &result)) {
+    return result;
+  }
+  return heaptier::preload::act_on_signal.call(sig, action, old);
+}
+
+// libc's signal() has BSD semantics: restarted calls, the handler stays, its signal blocked
+// meanwhile.
+HEAPTIER_EXPORT sighandler_t signal(int sig, sighandler_t handler) noexcept {
+  struct sigaction action = {};
+  struct sigaction old = {};
+  action.sa_handler = handler;
+  action.sa_flags = SA_RESTART;
+  int result = 0;
+  if (heaptier::intercept_sigaction(sig, &action, &old, &result)) {
+    return result == 0 ? old.sa_handler : SIG_ERR;
+  }
+  return heaptier::preload::set_signal.call(sig, handler);
+}

@@ -1,0 +1,42 @@
+// mimalloc as the heap (HEAPTIER_HEAP=mimalloc). Debian has it only as a shared library, so that it
+// is loaded at start, apart from the application's symbols, and called through pointers. Its system
+// calls for memory reach the preload's mmap and friends like everybody's; told apart by where they
+// come from, they are served here, from the Space.
+//
+// Thread rule: load() once, before main; everything else any thread.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+#include "runtime/arena.h"
+#include "runtime/heap/content.h"
+
+namespace heaptier::mimalloc {
+
+struct Functions {
+  void* (*malloc)(std::size_t);
+  void* (*zalloc)(std::size_t);
+  void* (*malloc_aligned)(std::size_t, std::size_t);
+  void* (*zalloc_aligned)(std::size_t, std::size_t);
+  void* (*realloc)(void*, std::size_t);
+  void (*free)(void*);
+  std::size_t (*usable_size)(const void*);
+  void (*collect)(bool force);
+};
+
+// False: the library is not there, or not one we know. Its gates are open from then on (gates.h).
+bool load(Space& space, ContentSink& sink);
+const Functions& functions();
+
+// Whether a call comes from mimalloc's code.
+bool is_caller(std::uintptr_t caller);
+
+// Its mmap of anonymous memory: `bytes` rounded up to pages; nullptr: none left. Runs of a segment
+// (32 MiB) and more are aligned to one, which saves mimalloc its cutting to size.
+void* map(std::size_t bytes);
+// Its munmap and its madvise(DONTNEED or FREE), of memory of the Space.
+void unmap(std::uintptr_t at, std::size_t bytes);
+bool discard(std::uintptr_t at, std::size_t bytes);
+
+}  // namespace heaptier::mimalloc
