@@ -51,9 +51,9 @@ class Userfaultfd final : public FaultPort {
   RunResult move(std::uintptr_t to, std::uintptr_t from, std::size_t bytes, bool wake) override;
   Errno write_protect(std::uintptr_t at, std::size_t bytes, bool on, bool wake) override;
   Errno wake(std::uintptr_t at, std::size_t bytes) override;
-  // Every later touch of these absent pages is SIGBUS (BUS_MCEERR_AR), in system calls EHWPOISON or
-  // EFAULT. EEXIST: a page is present; those before it are poisoned. ENOTSUP without
-  // features().poison.
+  // Every later touch of these absent pages is SIGBUS (BUS_MCEERR_AR; BUS_ADRERR on kernels without
+  // memory failure handling), in system calls EHWPOISON or EFAULT. EEXIST: a page is present; those
+  // before it are poisoned. ENOTSUP without features().poison.
   RunResult poison(std::uintptr_t at, std::size_t bytes) override;
 
  private:

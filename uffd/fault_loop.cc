@@ -164,15 +164,16 @@ void FaultLoop::supervise(Nanos now) {
   const HandlerClass before = governor_.current();
   WorkerSample samples[kMaxShards];
   for (unsigned shard = 0; shard < shards_; ++shard) {
-    const Worker& w = worker_of(shard, before);
+    Worker& w = worker_of(shard, before);
     WorkerSample& s = samples[shard];
     if (!w.started.load(std::memory_order_relaxed) || w.lost.load(std::memory_order_relaxed) != 0)
       continue;
     // A pause counts as progress: nothing was to be expected of the worker meanwhile.
     s.progress =
         w.finished.load(std::memory_order_relaxed) + pauses_.load(std::memory_order_relaxed);
-    s.pending = w.in_hand.load(std::memory_order_relaxed) != kNothing ||
-                door::poll_two(port_->shard(shard).fd(), -1, 0).ready;
+    const door::PollOutcome found = door::poll_two(port_->shard(shard).fd(), -1, 0);
+    if (found.lost) lose_shard(w);
+    s.pending = found.ready || w.in_hand.load(std::memory_order_relaxed) != kNothing;
     if (s.pending) s.cpu = door::cpu_time(w.thread);
   }
   const HandlerClass after = governor_.decide(now, samples, shards_);

@@ -11,6 +11,8 @@ namespace heaptier {
 enum class FaultVerdict : std::uint8_t {
   kWake,  // resolved without waking: the caller wakes wake_at..+wake_bytes as its very last act
   kBusy,  // someone holds the page: ask again soon
+  kLost,  // the content cannot be had again (failed its checksum): inline, the application gets the
+          // SIGBUS; for a handler thread the page has been poisoned, and the access is tried again
   kGone,  // needs nothing (resolved by another, or no longer managed): the access is simply tried
           // again
 };

@@ -154,10 +154,10 @@ void FaultLoop::answer(Worker& w, Hands& hands) {
       hands.held[left++] = h;
       continue;
     }
-    // kGone wakes too: an access that is tried once more is harmless, a thread that sleeps for ever
-    // is not.
+    // kGone and kLost wake too: an access that is tried once more is harmless, a thread that sleeps
+    // for ever is not.
     AddressRange range{reply.wake_at, reply.wake_bytes};
-    if (reply.verdict == FaultVerdict::kGone || range.bytes == 0) {
+    if (reply.verdict != FaultVerdict::kWake || range.bytes == 0) {
       range = {h.event.address, kPageSize};
     }
     hands.wakes.add(range, h.cpu >= 0 && h.cpu == w.pinned_cpu);

@@ -116,7 +116,8 @@ Access access_of([[maybe_unused]] const ucontext_t& context) {
 
 // --- The handler -------------------------------------------------------------------------------
 
-void resolve(std::uintptr_t addr, const ucontext_t& context) {
+// False: the content is lost.
+bool resolve(std::uintptr_t addr, const ucontext_t& context) {
   const Access access = access_of(context);
   FaultEvent event;
   event.address = round_down(addr, kPageSize);
@@ -125,13 +126,16 @@ void resolve(std::uintptr_t addr, const ucontext_t& context) {
   event.tid = door::thread_id();
   const unsigned worker = take_worker();
   Patience patience;
-  while (g_inline.sink->on_fault(event, g_inline.config.first_worker + worker).verdict ==
-         FaultVerdict::kBusy) {
+  FaultVerdict verdict;
+  for (;; patience.pause()) {
+    verdict = g_inline.sink->on_fault(event, g_inline.config.first_worker + worker).verdict;
+    if (verdict != FaultVerdict::kBusy) break;
     g_inline.busy.fetch_add(1, std::memory_order_relaxed);
-    patience.pause();
   }
   give_back_worker(worker);
+  if (verdict == FaultVerdict::kLost) return false;
   g_inline.faults.fetch_add(1, std::memory_order_relaxed);
+  return true;
 }
 
 // As if there had never been a handler: the default disposition, for good. A fault happens again as
@@ -185,11 +189,9 @@ void chain(int sig, siginfo_t* info, void* context) {
 void on_sigbus(int sig, siginfo_t* info, void* context) {
   ErrnoKeeper keeper;
   const auto addr = reinterpret_cast<std::uintptr_t>(info->si_addr);
-  if (info->si_code == BUS_ADRERR && is_inline(addr)) {
-    resolve(addr, *static_cast<ucontext_t*>(context));
-  } else {
-    chain(sig, info, context);
-  }
+  const bool ours = info->si_code == BUS_ADRERR && is_inline(addr);
+  if (ours && resolve(addr, *static_cast<ucontext_t*>(context))) return;
+  chain(sig, info, context);
 }
 
 }  // namespace

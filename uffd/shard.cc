@@ -122,6 +122,11 @@ Errno ShardedPort::open(OpenMode mode, unsigned shards, Source* source,
   return kOk;
 }
 
+Errno ShardedPort::wake(std::uintptr_t at, std::size_t bytes) {
+  if (bytes > bytes_left_in_strip(at)) return ShardRouter::wake(at, bytes);
+  return shards_[shard_of(at)].wake(at, bytes);
+}
+
 void ShardedPort::close() {
   for (Userfaultfd& shard : shards_) shard.close();
 }

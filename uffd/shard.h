@@ -65,6 +65,8 @@ class ShardedPort final : public ShardRouter {
   bool is_open() const { return shards_[0].is_open(); }
   Userfaultfd& shard(unsigned i) { return shards_[i]; }
   const Features& features() const { return shards_[0].features(); }
+  // As the router's, without its loop: this is called for every fault, nearly always for one strip.
+  Errno wake(std::uintptr_t at, std::size_t bytes) override;
 
  private:
   Userfaultfd shards_[kMaxShards];
