@@ -1,0 +1,78 @@
+#include "runtime/budget.h"
+
+#include <gtest/gtest.h>
+
+namespace heaptier {
+namespace {
+
+constexpr std::uint64_t kMiB = std::uint64_t{1} << 20;
+
+FastBudget bytes(std::uint64_t n) { return {FastBudget::Kind::kBytes, n, 0}; }
+FastBudget percent(std::uint32_t n) { return {FastBudget::Kind::kPercent, 0, n}; }
+
+TEST(Budget, AFixedBudgetIsTheHighMark) {
+  const Watermarks w = derive_watermarks(bytes(512 * kMiB), {});
+  EXPECT_EQ(w.fast_bytes, 512 * kMiB);
+  EXPECT_EQ(w.high_bytes, 512 * kMiB);
+  EXPECT_LT(w.low_bytes, w.high_bytes);
+  EXPECT_GT(w.low_bytes, 490 * kMiB);
+}
+
+TEST(Budget, AShareGrowsWithTheHeap) {
+  MemorySituation now;
+  now.heap_bytes = 100 * kMiB;
+  const std::uint64_t small = derive_watermarks(percent(50), now).fast_bytes;
+  now.heap_bytes = 1000 * kMiB;
+  const std::uint64_t large = derive_watermarks(percent(50), now).fast_bytes;
+  EXPECT_NEAR(static_cast<double>(small), 50.0 * kMiB, 2.0 * kMiB);
+  EXPECT_NEAR(static_cast<double>(large), 500.0 * kMiB, 10.0 * kMiB);
+}
+
+TEST(Budget, TheWholeHeapIsNoLimit) {
+  MemorySituation now;
+  now.heap_bytes = 100 * kMiB;
+  EXPECT_EQ(derive_watermarks(percent(100), now).fast_bytes, 0u);
+}
+
+TEST(Budget, AutoStaysBelowTheCgroupsLimitAndLeavesRoomForTheStore) {
+  MemorySituation now;
+  now.cgroup_limit = 1000 * kMiB;
+  now.physical_bytes = 64000 * kMiB;
+  now.available_bytes = 60000 * kMiB;
+  now.present_bytes = 500 * kMiB;
+  const std::uint64_t without = derive_watermarks({}, now).fast_bytes;
+  EXPECT_LT(without, 950 * kMiB);
+  now.store_bytes = 200 * kMiB;
+  EXPECT_EQ(derive_watermarks({}, now).fast_bytes, without - 200 * kMiB);
+}
+
+TEST(Budget, AutoLeavesATenthOfTheMachineFree) {
+  MemorySituation now;
+  now.physical_bytes = 10000 * kMiB;
+  now.available_bytes = 3000 * kMiB;
+  now.present_bytes = 5000 * kMiB;
+  EXPECT_EQ(derive_watermarks({}, now).fast_bytes, 7000 * kMiB);
+  now.available_bytes = 0;
+  EXPECT_EQ(derive_watermarks({}, now).fast_bytes, 0u) << "nothing known: no limit";
+}
+
+TEST(Budget, NothingIsTooSmall) {
+  MemorySituation now;
+  now.cgroup_limit = 8 * kMiB;
+  now.store_bytes = 100 * kMiB;
+  EXPECT_GE(derive_watermarks({}, now).fast_bytes, kMiB);
+  EXPECT_GE(derive_watermarks(bytes(1), {}).low_bytes, kMiB / 2);
+}
+
+TEST(Budget, AFixedBudgetPutsWakingOffUntilItIsNear) {
+  Options o;
+  o.wake_bytes = 64 * kMiB;
+  EXPECT_EQ(wake_threshold(o), 64 * kMiB);
+  o.fast = bytes(1000 * kMiB);
+  EXPECT_EQ(wake_threshold(o), 750 * kMiB);
+  o.fast = bytes(8 * kMiB);
+  EXPECT_EQ(wake_threshold(o), 64 * kMiB);
+}
+
+}  // namespace
+}  // namespace heaptier

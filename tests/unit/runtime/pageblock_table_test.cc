@@ -1,0 +1,122 @@
+#include "runtime/pageblock_table.h"
+
+#include <gtest/gtest.h>
+
+#include <thread>
+#include <vector>
+
+#include "runtime/content.h"
+#include "runtime/probation.h"
+
+namespace heaptier {
+namespace {
+
+constexpr PageIndex kPage{700};  // in block 1
+
+PageblockTable* with_one_block(PageblockTable* table) {
+  EXPECT_TRUE(table->init(4).ok());
+  std::atomic<std::uint64_t>* words = table->make_words();
+  table->seed(words, 3, PageState::kResident);
+  table->adopt({1}, words);
+  return table;
+}
+
+TEST(PageblockTable, CountsWhatItAdopts) {
+  PageblockTable table;
+  with_one_block(&table);
+  EXPECT_FALSE(table.managed({0}));
+  EXPECT_TRUE(table.managed(kPage));
+  EXPECT_EQ(table.total(PageState::kResident), 1u);
+  EXPECT_EQ(table.total(PageState::kUntouched), 511u);
+  EXPECT_EQ(table.block({1}).count(PageState::kResident), 1u);
+}
+
+TEST(PageblockTable, APageHasOneOwner) {
+  PageblockTable table;
+  with_one_block(&table);
+  PageWord a;
+  PageWord b;
+  ASSERT_TRUE(table.try_lock(kPage, &a));
+  EXPECT_FALSE(table.try_lock(kPage, &b));
+  table.unlock(kPage, a);
+  EXPECT_TRUE(table.try_lock(kPage, &b));
+  table.unlock(kPage, b);
+}
+
+TEST(PageblockTable, EveryIllegalMoveIsRefusedAndCounted) {
+  for (int from = 0; from < kPageStates; ++from) {
+    for (int to = 0; to < kPageStates; ++to) {
+      PageblockTable table;
+      ASSERT_TRUE(table.init(2).ok());
+      std::atomic<std::uint64_t>* words = table.make_words();
+      table.seed(words, 0, static_cast<PageState>(from));
+      table.adopt({0}, words);
+      const PageWord was = table.lock({0});
+      const PageWord now = was.with_state(static_cast<PageState>(to));
+      const bool legal = from == to || can_go(static_cast<PageState>(from), static_cast<PageState>(to));
+      EXPECT_EQ(table.publish({0}, was, now), legal);
+      EXPECT_EQ(table.refused(), legal ? 0u : 1u);
+      EXPECT_EQ(static_cast<int>(table.peek({0}).state()), legal ? to : from);
+      EXPECT_EQ(table.total(static_cast<PageState>(legal ? to : from)),
+                (legal ? to : from) == 0 ? 512u : 1u);
+      EXPECT_FALSE(table.peek({0}).locked());
+    }
+  }
+}
+
+TEST(PageblockTable, ThreadsThatLockTheSamePagesLoseNoCount) {
+  PageblockTable table;
+  with_one_block(&table);
+  std::vector<std::thread> threads;
+  for (int t = 0; t < 4; ++t) {
+    threads.emplace_back([&table] {
+      for (std::uint32_t i = 0; i < 20000; ++i) {
+        const PageIndex p{512 + i % 8};
+        const PageWord was = table.lock(p);
+        const bool away = was.state() == PageState::kUntouched;
+        table.publish(p, was,
+                      was.with_state(away ? PageState::kResident : PageState::kUntouched));
+      }
+    });
+  }
+  for (std::thread& t : threads) t.join();
+  std::uint64_t resident = 0;
+  for (std::uint32_t i = 0; i < 512; ++i) {
+    resident += table.peek({512 + i}).state() == PageState::kResident ? 1 : 0;
+  }
+  EXPECT_EQ(table.total(PageState::kResident), resident);
+  EXPECT_EQ(table.total(PageState::kUntouched), 512 - resident);
+}
+
+TEST(Probation, FirstInFirstOutAndBounded) {
+  Probation q;
+  ASSERT_TRUE(q.init(2).ok());
+  for (std::uint32_t i = 0; i < 4; ++i) EXPECT_TRUE(q.push({i}, millis(i)));
+  EXPECT_FALSE(q.push({9}, millis(9))) << "full";
+  PageIndex out[4];
+  EXPECT_EQ(q.pop(out, 4, millis(1)), 2u) << "only those that came by then";
+  EXPECT_EQ(out[0].v, 0u);
+  EXPECT_EQ(out[1].v, 1u);
+  EXPECT_EQ(q.size(), 2u);
+  EXPECT_EQ(q.pop(out, 1, seconds(1)), 1u);
+  EXPECT_EQ(out[0].v, 2u);
+}
+
+TEST(OperationGate, ClosingWaitsForThoseInsideAndHoldsOthersBack) {
+  OperationGate gate;
+  std::atomic<int> done{0};
+  gate.enter();
+  std::thread closer([&] {
+    gate.close();
+    EXPECT_EQ(done.load(), 1);
+    gate.open();
+  });
+  done = 1;
+  gate.leave();
+  closer.join();
+  gate.enter();
+  gate.leave();
+}
+
+}  // namespace
+}  // namespace heaptier
