@@ -29,7 +29,24 @@ class Sink final : public ContentSink {
 
 constinit Sink the_sink;
 
+constinit std::atomic<bool> aside{false};
+
 }  // namespace
+
+HeapAside::HeapAside()
+    : call_bytes_(gates.call_bytes.load(std::memory_order_relaxed)),
+      other_malloc_(gates.other_malloc.load(std::memory_order_relaxed)) {
+  close_call_gate();
+  aside.store(true, std::memory_order_release);
+}
+
+HeapAside::~HeapAside() {
+  aside.store(false, std::memory_order_release);
+  gates.call_bytes.store(call_bytes_, std::memory_order_relaxed);
+  gates.other_malloc.store(other_malloc_, std::memory_order_relaxed);
+}
+
+bool HeapAside::now() { return aside.load(std::memory_order_acquire); }
 
 ContentSink& content_sink() {
   return the_sink;

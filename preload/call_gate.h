@@ -3,6 +3,7 @@
 // the gate, and the next malloc, called from the application, wakes.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 
 #include "runtime/heap/content.h"
@@ -22,5 +23,21 @@ void allow_waking();
 // On the long way, before memory is asked for. Wakes the engine if it wants that and `caller` is
 // the application: libc and the dynamic linker may hold locks that starting a thread needs.
 void wake_if_wanted(std::uintptr_t caller);
+
+// While one of these lives every allocation comes from the early heap: in a forked child until faults
+// are served again. Threads are started then, and the heap they would allocate from may be away.
+// One thread runs besides heaptier's own.
+class HeapAside {
+ public:
+  HeapAside();
+  ~HeapAside();
+  HeapAside(const HeapAside&) = delete;
+  HeapAside& operator=(const HeapAside&) = delete;
+  static bool now();
+
+ private:
+  std::size_t call_bytes_;
+  void* (*other_malloc_)(std::size_t);
+};
 
 }  // namespace heaptier::preload

@@ -3,6 +3,7 @@
 #include <pthread.h>
 #include <sys/types.h>
 
+#include "preload/call_gate.h"
 #include "preload/next_function.h"
 #include "preload/process.h"
 #include "runtime/base/errno.h"
@@ -28,6 +29,7 @@ void after_fork_in_parent() {
 void after_fork_in_child() {
   jemalloc_fork_child();
   note_fork_in_child();
+  HeapAside no_heap_yet;
   engine().fork_child();
 }
 

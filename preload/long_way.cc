@@ -71,7 +71,7 @@ void* copy_to_new(void* p, std::size_t old_bytes, std::size_t bytes, std::uintpt
 }  // namespace
 
 void* allocate_long(std::size_t bytes, std::size_t align, bool zeroed, std::uintptr_t caller) {
-  if (!boot()) {
+  if (!boot() || HeapAside::now()) {
     void* p = early_heap::allocate(bytes, align);
     return p != nullptr ? p : failed();
   }

@@ -2,14 +2,14 @@
 // On memory of the heap's it is told to the engine first: pages that are away come back, and what
 // heaptier cannot follow (other protections, locks, moves) stays resident from then on.
 //
-// This file defines what <sys/mman.h> declares, and calls only the next definitions; it makes no
-// system call.
-#include <sys/mman.h>
+// This file defines what <sys/mman.h> declares, and calls only the next definitions of it.
+#include <sys/types.h>
 
 #include <cerrno>
 #include <cstdarg>
 #include <cstdint>
 
+#include "preload/mapping_flags.h"
 #include "preload/next_function.h"
 #include "preload/process.h"
 #include "runtime/base/errno.h"
@@ -60,7 +60,11 @@ void forget(const AddressRange& range) {
 
 // What a heap asks for when it wants memory anywhere.
 bool is_plain_memory(int flags) {
-  return (flags & MAP_ANONYMOUS) != 0 && (flags & (MAP_FIXED | MAP_SHARED | MAP_HUGETLB)) == 0;
+  return (flags & kMapAnonymous) != 0 && (flags & (kMapFixed | kMapShared | kMapHugetlb)) == 0;
+}
+
+void* map_failed() {
+  return reinterpret_cast<void*>(~std::uintptr_t{0});  // NOLINT(performance-no-int-to-ptr)
 }
 
 std::uintptr_t caller_of(const void* return_address) {
@@ -81,13 +85,13 @@ HEAPTIER_EXPORT void* mmap(void* at, std::size_t bytes, int protection, int flag
   if (heaptier::mimalloc::is_caller(HEAPTIER_CALLER()) && is_plain_memory(flags)) {
     if (void* p = heaptier::mimalloc::map(bytes)) return p;
     errno = ENOMEM;
-    return MAP_FAILED;
+    return map_failed();
   }
-  const bool replaces = (flags & MAP_FIXED) != 0;
+  const bool replaces = (flags & kMapFixed) != 0;
   const heaptier::AddressRange heap = replaces ? in_heap(at, bytes) : heaptier::AddressRange{};
   surrender(heap);
   void* mapped = next_mmap.call(at, bytes, protection, flags, file, offset);
-  if (mapped != MAP_FAILED) forget(heap);
+  if (mapped != map_failed()) forget(heap);
   return mapped;
 }
 
@@ -111,7 +115,7 @@ HEAPTIER_EXPORT int munmap(void* at, std::size_t bytes) noexcept {
 HEAPTIER_EXPORT void* mremap(void* at, std::size_t bytes, std::size_t new_bytes, int flags,
                              ...) noexcept {
   void* target = nullptr;
-  if ((flags & MREMAP_FIXED) != 0) {
+  if ((flags & kMremapFixed) != 0) {
     va_list rest;
     va_start(rest, flags);
     target = va_arg(rest, void*);
@@ -123,7 +127,7 @@ HEAPTIER_EXPORT void* mremap(void* at, std::size_t bytes, std::size_t new_bytes,
   surrender(from);
   surrender(to);
   void* mapped = next_mremap.call(at, bytes, new_bytes, flags, target);
-  if (mapped != MAP_FAILED) {
+  if (mapped != map_failed()) {
     forget(from);
     forget(to);
   }
@@ -150,14 +154,14 @@ HEAPTIER_EXPORT int madvise(void* at, std::size_t bytes, int advice) noexcept {
 
 // libc's own, which calls its madvise past us: it ignores the one advice that changes content.
 HEAPTIER_EXPORT int posix_madvise(void* at, std::size_t bytes, int advice) noexcept {
-  if (advice == POSIX_MADV_DONTNEED) return 0;
+  if (advice == kPosixDontNeed) return 0;
   heaptier::ErrnoKeeper keep;
   return madvise(at, bytes, advice) == 0 ? 0 : errno;
 }
 
 HEAPTIER_EXPORT int mprotect(void* at, std::size_t bytes, int protection) noexcept {
   // Read and write is what it has, or what it gets back after other protections.
-  if (protection != (PROT_READ | PROT_WRITE)) surrender(in_heap(at, bytes));
+  if (protection != kProtReadWrite) surrender(in_heap(at, bytes));
   return next_mprotect.call(at, bytes, protection);
 }
 
@@ -187,7 +191,7 @@ HEAPTIER_EXPORT int munlock(const void* at, std::size_t bytes) noexcept {
 // refused to the tiers by the kernel, too.
 HEAPTIER_EXPORT int mlockall(int flags) noexcept {
   const heaptier::Space& space = process().space;
-  if ((flags & MCL_CURRENT) != 0 && mode() != Mode::kUnknown && mode() != Mode::kNext) {
+  if ((flags & kLockCurrent) != 0 && mode() != Mode::kUnknown && mode() != Mode::kNext) {
     surrender(in_heap(reinterpret_cast<const void*>(space.base()), space.bytes()));
   }
   return next_mlockall.call(flags);
