@@ -26,10 +26,10 @@ struct Pressure {
 };
 
 // A parked page is cold after this long untouched, at the low watermark. Storing a page and
-// fetching it again costs about 16 us of CPU, hinting a page that is used 5 us: at 4 s a wrong
-// guess costs less than 5 ppm of a CPU a page. bench/simulate: 1 s to 8 s are within 1 % of each
-// other.
-inline constexpr Nanos kIdleAtLow = seconds(4);
+// fetching it again costs about 16 us of CPU, so a page that comes back every 2 s would cost 8 ppm
+// of a CPU. bench/simulate: 1 s to 8 s end in the same miss rate; the first seconds after a load
+// cost 5 % more misses with 8 s than with 1 s, because hot blocks keep their cold pages longer.
+inline constexpr Nanos kIdleAtLow = seconds(2);
 
 class Watermarks {
  public:
