@@ -77,7 +77,8 @@ void* Background::thread_main(void* self) {
 }
 
 Errno Background::open_port() {
-  // In inline mode every thread of the application uses the descriptor, so it must be in their table.
+  // In inline mode every thread of the application uses the descriptor, so it must be in their
+  // table.
   if (!inline_mode()) {
     if (Errno e = os::leave_descriptor_table(); e.failed()) return e;
   }
@@ -107,7 +108,9 @@ void Background::run() {
   if (e.ok()) rounds();
 }
 
-bool Background::ready_for_faults() { return serving() || start_faults(false).ok(); }
+bool Background::ready_for_faults() {
+  return serving() || start_faults(false).ok();
+}
 
 Errno Background::make_workers(unsigned count) {
   if (workers_ != nullptr) return kOk;

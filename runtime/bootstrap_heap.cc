@@ -8,6 +8,7 @@
 #include "runtime/base/spinlock.h"
 #include "runtime/base/units.h"
 #include "runtime/os/kernel_memory.h"
+#include "runtime/os/process.h"
 
 namespace heaptier::bootstrap {
 namespace {
@@ -28,7 +29,14 @@ struct State {
   std::size_t left = 0;
   FreeBlock* free[kMaxShift + 1] = {};
   std::atomic<std::size_t> mapped{0};
-  std::atomic<std::size_t> in_use{0};
+  // Every mapping, for bytes_resident(). What does not fit is counted whole.
+  struct Mapping {
+    std::uintptr_t start;
+    std::size_t bytes;
+  };
+  static constexpr std::size_t kMappings = 256;
+  Mapping mappings[kMappings] = {};
+  std::size_t uncounted = 0;
 };
 constinit State state;
 
@@ -43,6 +51,25 @@ void* map(std::size_t bytes, const char* name) {
   if (kernel_memory_ops().map_private(bytes, name, &at).failed()) return nullptr;
   state.mapped.fetch_add(bytes, std::memory_order_relaxed);
   return reinterpret_cast<void*>(at);  // NOLINT(performance-no-int-to-ptr)
+}
+
+// With the lock held.
+void note(std::uintptr_t start, std::size_t bytes) {
+  for (State::Mapping& m : state.mappings) {
+    if (m.bytes != 0) continue;
+    m = {start, bytes};
+    return;
+  }
+  state.uncounted += bytes;
+}
+
+void note_gone(std::uintptr_t start, std::size_t bytes) {
+  for (State::Mapping& m : state.mappings) {
+    if (m.start != start || m.bytes != bytes) continue;
+    m = {};
+    return;
+  }
+  state.uncounted -= bytes < state.uncounted ? bytes : state.uncounted;
 }
 
 void unmap(std::uintptr_t at, std::size_t bytes) {
@@ -72,7 +99,10 @@ void* allocate(std::size_t bytes, std::size_t align) {
   const unsigned shift = shift_for(bytes, align);
   if (shift > kMaxShift) {
     void* p = map_large(bytes, align);
-    if (p != nullptr) state.in_use.fetch_add(round_up(bytes, kPageSize), std::memory_order_relaxed);
+    if (p != nullptr) {
+      SpinGuard guard(state.lock);
+      note(reinterpret_cast<std::uintptr_t>(p), round_up(bytes, kPageSize));
+    }
     return p;
   }
   const std::size_t size = std::size_t{1} << shift;
@@ -92,6 +122,7 @@ void* allocate(std::size_t bytes, std::size_t align) {
       if (state.left < gap + size) {
         state.at = static_cast<char*>(map(kChunkBytes, "heaptier-meta"));
         state.left = state.at == nullptr ? 0 : kChunkBytes;
+        if (state.at != nullptr) note(reinterpret_cast<std::uintptr_t>(state.at), kChunkBytes);
         gap = state.at == nullptr ? 0
                                   : round_up(reinterpret_cast<std::uintptr_t>(state.at), size) -
                                         reinterpret_cast<std::uintptr_t>(state.at);
@@ -105,7 +136,6 @@ void* allocate(std::size_t bytes, std::size_t align) {
   }
   if (p == nullptr) return nullptr;
   if (recycled) std::memset(p, 0, size);
-  state.in_use.fetch_add(size, std::memory_order_relaxed);
   return p;
 }
 
@@ -114,7 +144,10 @@ void release(void* p, std::size_t bytes, std::size_t align) {
   if (bytes == 0) bytes = 1;
   const unsigned shift = shift_for(bytes, align);
   if (shift > kMaxShift) {
-    state.in_use.fetch_sub(round_up(bytes, kPageSize), std::memory_order_relaxed);
+    {
+      SpinGuard guard(state.lock);
+      note_gone(reinterpret_cast<std::uintptr_t>(p), round_up(bytes, kPageSize));
+    }
     unmap(reinterpret_cast<std::uintptr_t>(p), round_up(bytes, kPageSize));
     return;
   }
@@ -122,14 +155,18 @@ void release(void* p, std::size_t bytes, std::size_t align) {
   SpinGuard guard(state.lock);
   block->next = state.free[shift];
   state.free[shift] = block;
-  state.in_use.fetch_sub(std::size_t{1} << shift, std::memory_order_relaxed);
 }
 
 std::size_t bytes_mapped() {
   return state.mapped.load(std::memory_order_relaxed);
 }
-std::size_t bytes_in_use() {
-  return state.in_use.load(std::memory_order_relaxed);
+std::size_t bytes_resident() {
+  SpinGuard guard(state.lock);
+  std::size_t resident = state.uncounted;
+  for (const State::Mapping& m : state.mappings) {
+    if (m.bytes != 0) resident += os::resident_bytes(m.start, m.bytes);
+  }
+  return resident;
 }
 
 void lock_for_fork() {

@@ -22,9 +22,10 @@ template <class T>
   return static_cast<T*>(allocate(count * sizeof(T), alignof(T) < 16 ? 16 : alignof(T)));
 }
 
-// Bytes of address space and bytes handed out.
+// Address space taken, and the memory behind it: large tables are used only where they are looked
+// at. The second asks the kernel (mincore) and takes some microseconds a MiB.
 std::size_t bytes_mapped();
-std::size_t bytes_in_use();
+std::size_t bytes_resident();
 
 void lock_for_fork();
 void unlock_after_fork();

@@ -50,6 +50,11 @@ struct Core {
   std::atomic<std::uint64_t> low_pages{UINT64_MAX};
   // Pages that probation may hold at most before its oldest leave, pressure or not.
   std::atomic<std::uint64_t> probation_pages{UINT64_MAX};
+  // Where the next fault that must make room for itself looks first, in spans of 64 pages
+  // (reclaim.h).
+  std::atomic<std::uint64_t> reclaim_hand{0};
+  // Until then the store is known to be full and is not asked on behalf of faults.
+  std::atomic<std::int64_t> store_full_until{0};
   // Kernel id of the thread that is inside read_pages(), 0: none.
   std::atomic<std::uint32_t> reading_tid{0};
   // Set to wake the background thread (engine.h).

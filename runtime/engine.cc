@@ -312,7 +312,7 @@ void Engine::snapshot(StatsSnapshot* out) {
   out->heap_carved_bytes = usage.carved_bytes;
   out->heap_unmovable_bytes = usage.blocks[static_cast<int>(Mobility::kUnmovable)] * kPageblockSize;
   out->mobility_fallbacks = usage.fallbacks;
-  out->metadata_bytes = bootstrap::bytes_in_use();
+  out->metadata_bytes = bootstrap::bytes_resident();
   Background* bg = background();
   if (bg == nullptr) return;
   Core& core = bg->core();

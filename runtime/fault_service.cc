@@ -4,6 +4,7 @@
 
 #include "policies/refault.h"
 #include "runtime/discard.h"
+#include "runtime/reclaim.h"
 
 namespace heaptier {
 namespace {
@@ -16,7 +17,7 @@ constexpr FaultReply kGoneReply{FaultVerdict::kGone, 0, 0};
 constexpr std::size_t kInlineBatch = 64;
 // How long one fault may be held back for the background thread when nothing can be discarded at
 // once.
-constexpr Nanos kLongestThrottle = millis(10);
+constexpr Nanos kLongestThrottle = millis(1);
 
 void fill_pattern(char* page, std::uint32_t pattern) {
   if (pattern == 0) {
@@ -102,19 +103,22 @@ std::uint32_t FaultService::window_for(PageIndex p) {
   return window;
 }
 
-// Above the high watermark the fault pays for its page: the oldest pages on probation leave first.
-// Where there are none (everything is being written), it waits a little for the background thread.
+// Above the high watermark the fault makes room for itself; where it cannot, it waits a little for
+// the background thread.
 bool FaultService::throttled(Worker& w) {
-  if (!core_.above_high()) return false;
-  if (discard_fetched(core_, kInlineBatch, Evictor::kInline) > 0) {
-    w.throttled_since = Nanos{};
-    return false;
+  switch (reclaim_for_fault(core_, w)) {
+    case Reclaimed::kNotNeeded:
+    case Reclaimed::kSome:
+    case Reclaimed::kStoreFull:
+      w.throttled_since = Nanos{};
+      return false;
+    case Reclaimed::kNothing:
+      break;
   }
-  core_.kicked.store(1, std::memory_order_release);
-  const Nanos now = core_.ops.now();
   // A little room above the mark, so that many faults at once do not all stand still.
   const std::uint64_t high = core_.high_pages.load(std::memory_order_relaxed);
   if (core_.present_pages() < high + high / 32) return false;
+  const Nanos now = core_.ops.now();
   if (w.throttled_since.v == 0) {
     w.throttled_since = now;
     return true;
@@ -218,7 +222,8 @@ FaultReply FaultService::unpark_huge(PageIndex p, PageWord was) {
     r = core_.port->move(core_.home(first), core_.park(first), kPageblockSize, false);
   }
   if (!whole || r.done != kPageblockSize) {
-    // Shared with a forked child, or already being taken apart: from now on page by page, by copying.
+    // Shared with a forked child, or already being taken apart: from now on page by page, by
+    // copying.
     block.huge.store(false, std::memory_order_relaxed);
     block.residue.store(true, std::memory_order_relaxed);
     if (whole && r.error.code == EBUSY) core_.stats.refused_busy.add();

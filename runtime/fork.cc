@@ -79,7 +79,8 @@ bool Background::restart_in_child() {
   core_.port = nullptr;
   in_child_ = serving();
   adopt_inherited_pages();
-  // The parent's descriptors are in a table of its threads' own; here there is nothing to close, but in inline mode.
+  // The parent's descriptors are in a table of its threads' own; here there is nothing to close,
+  // but in inline mode.
   if (inline_mode()) port_.close();
   new (&port_) ShardedPort();
   if (start().ok()) {

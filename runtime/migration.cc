@@ -98,6 +98,12 @@ void Migration::clear_residue(BlockIndex b) {
   Pageblock& block = core_.table.block(b);
   if (!block.residue.load(std::memory_order_relaxed)) return;
   SpinGuard gate(block.gate);
+  release_residue(b);
+}
+
+// With the gate held.
+void Migration::release_residue(BlockIndex b) {
+  Pageblock& block = core_.table.block(b);
   if (block.count(PageState::kParked) != 0) return;
   if (core_.ops.advise(core_.park(first_page(b)), kPageblockSize, os::kAdviceDontNeed).ok()) {
     block.residue.store(false, std::memory_order_release);
@@ -205,7 +211,7 @@ void Migration::move_runs(BlockIndex b, const PageWord* words, const bool* held,
   }
 }
 
-MoveOutcome Migration::park(BlockIndex b, bool spare_hot, PageSpan span) {
+MoveOutcome Migration::park(BlockIndex b, Parking how, PageSpan span) {
   Pageblock& block = core_.table.block(b);
   MoveOutcome outcome;
   if (block.pinned()) return outcome;
@@ -234,7 +240,10 @@ MoveOutcome Migration::park(BlockIndex b, bool spare_hot, PageSpan span) {
     if (word.state() == PageState::kResident && word.incompressible() > 0) {
       core_.table.publish(p, word, word.with_incompressible(word.incompressible() - 1));
       ++outcome.incompressible;
-    } else if (word.state() == PageState::kResident && spare_hot && word.credits() > 0) {
+    } else if (word.state() == PageState::kResident && how == Parking::kWritten &&
+               word.write_protected()) {
+      core_.table.unlock(p, word);
+    } else if (word.state() == PageState::kResident && how != Parking::kAll && word.credits() > 0) {
       core_.table.publish(p, word, word.with_credits(word.credits() - 1));
     } else if (word.state() == PageState::kResident) {
       held[i] = true;
@@ -270,7 +279,7 @@ void Migration::bring_home(PageIndex p, PageWord was, PageWord now, Counter& flo
 }
 
 MoveOutcome Migration::park_split(BlockIndex b) {
-  MoveOutcome outcome = park(b, false, PageSpan{});
+  MoveOutcome outcome = park(b, Parking::kAll, PageSpan{});
   Pageblock& block = core_.table.block(b);
   SpinGuard gate(block.gate);
   if (block.count(PageState::kParked) != 0 &&
@@ -289,14 +298,14 @@ MoveOutcome Migration::store(BlockIndex b, std::uint32_t max, Evictor who, PageS
   }
   Pageblock& block = core_.table.block(b);
   const PageIndex first = first_page(b);
-  if (block.huge.load(std::memory_order_relaxed)) {
+  // Held to the end: nobody parks a page of the block again before the frame it has left is
+  // released.
+  SpinGuard gate(block.gate);
+  if (block.huge.load(std::memory_order_relaxed) && block.count(PageState::kParked) != 0) {
     // Taken apart from here on: touches copy their page home and leave the frames to be released
     // together.
-    SpinGuard gate(block.gate);
-    if (block.count(PageState::kParked) != 0) {
-      if (block.huge.exchange(false, std::memory_order_relaxed)) core_.stats.huge_split.add();
-      block.residue.store(true, std::memory_order_release);
-    }
+    if (block.huge.exchange(false, std::memory_order_relaxed)) core_.stats.huge_split.add();
+    block.residue.store(true, std::memory_order_release);
   }
   AddressRange frames[kPagesPerBlock];
   std::size_t frame_runs = 0;
@@ -355,7 +364,7 @@ MoveOutcome Migration::store(BlockIndex b, std::uint32_t max, Evictor who, PageS
   core_.discards.fetch_add(outcome.moved, std::memory_order_relaxed);
   count_evicted(core_, who, outcome.moved);
   if (block.residue.load(std::memory_order_relaxed)) {
-    clear_residue(b);  // all frames of the block at once, when the last page has left
+    release_residue(b);  // all frames of the block at once, when the last page has left
   } else if (frame_runs > 0) {
     std::size_t done = 0;
     if (core_.ops.discard(frames, frame_runs, &done).failed()) {
@@ -382,7 +391,7 @@ void Migration::recall(BlockIndex b, PageSpan span) {
   }
 }
 
-MoveOutcome Migration::copy_out(BlockIndex b, std::uint32_t* next) {
+MoveOutcome Migration::copy_out(BlockIndex b, std::uint32_t* next, CopyOut which) {
   MoveOutcome outcome;
   Pageblock& block = core_.table.block(b);
   if (core_.store == nullptr || block.pinned()) {
@@ -403,6 +412,8 @@ MoveOutcome Migration::copy_out(BlockIndex b, std::uint32_t* next) {
     PageWord word;
     if (!core_.table.try_lock(p, &word)) continue;
     if (word.state() != PageState::kResident) {
+      core_.table.unlock(p, word);
+    } else if (which == CopyOut::kProtected && !word.write_protected()) {
       core_.table.unlock(p, word);
     } else if (word.incompressible() > 0) {
       core_.table.publish(p, word, word.with_incompressible(word.incompressible() - 1));
@@ -503,7 +514,8 @@ MoveOutcome Migration::unpark(BlockIndex b) {
     if (held == kBlockPages) {
       r = core_.port->move(core_.home(first), core_.park(first), kPageblockSize, true);
     }
-    const auto home = static_cast<std::uint32_t>(r.done / kPageSize);  // all, none, or what a split left
+    const auto home =
+        static_cast<std::uint32_t>(r.done / kPageSize);  // all, none, or what a split left
     for (std::uint32_t i = 0; i < held; ++i) {
       const PageIndex p{first.v + i};
       if (i < home) {

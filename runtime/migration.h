@@ -2,7 +2,9 @@
 // either where it was or where it was to go, with the table saying so, whatever call fails in
 // between.
 //
-// Thread rule: one thread at a time (the background thread); faults are served meanwhile.
+// Thread rule: park, park_split, store, recall, unpark: any thread, each with a Worker of its own;
+// they touch no managed memory. The others read it or decide what is managed: the background thread
+// alone. Faults are served meanwhile.
 #pragma once
 
 #include <cstdint>
@@ -29,15 +31,29 @@ struct PageSpan {
   std::uint32_t n = static_cast<std::uint32_t>(kPagesPerBlock);
 };
 
+// Which resident pages park() takes.
+enum class Parking : std::uint8_t {
+  kAll,      // every one: the hint
+  kSpared,   // those without credits; the others pay one
+  kWritten,  // of these, only those that are mapped writable: the rest can be copied out more
+             // cheaply
+};
+
+// Which resident pages copy_out() takes, credits permitting.
+enum class CopyOut : std::uint8_t {
+  kAll,
+  kProtected,  // those that no write has reached since they were mapped: neither protection nor
+               // grace time needed
+};
+
 class Migration {
  public:
   Migration(Core& core, Worker& worker) : core_(core), worker_(worker) {}
 
   // Registers the pageblock with userfaultfd and takes stock of its pages. Idempotent.
   Errno manage(BlockIndex b);
-  // Moves the resident pages of the block to the park: a huge page in one piece, small ones in
-  // runs. With `spare_hot` pages that have credits stay and pay one.
-  MoveOutcome park(BlockIndex b, bool spare_hot, PageSpan span = {});
+  // Moves resident pages of the block to the park: a huge page in one piece, small ones in runs.
+  MoveOutcome park(BlockIndex b, Parking how, PageSpan span = {});
   // The same, and a huge page is taken apart there: a touch brings home (copies) one page, not all
   // of them.
   MoveOutcome park_split(BlockIndex b);
@@ -48,7 +64,7 @@ class Migration {
   // Protects and copies up to kStagingPages resident pages without credits, from page `*next` on:
   // they become clean and leave later by discard.h. *next: where to go on; kPagesPerBlock at the
   // end.
-  MoveOutcome copy_out(BlockIndex b, std::uint32_t* next);
+  MoveOutcome copy_out(BlockIndex b, std::uint32_t* next, CopyOut which);
   // Everything parked comes home.
   MoveOutcome unpark(BlockIndex b);
   // Makes a dense block that is not registered one huge page.
@@ -61,6 +77,7 @@ class Migration {
 
  private:
   MoveOutcome park_huge(BlockIndex b);
+  void release_residue(BlockIndex b);
   void move_runs(BlockIndex b, const PageWord* words, const bool* held, MoveOutcome* outcome);
   void bring_home(PageIndex p, PageWord was, PageWord now, Counter& flow, MoveOutcome* outcome);
 

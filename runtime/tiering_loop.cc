@@ -184,7 +184,8 @@ void TieringLoop::carry_out(const Step& step) {
   switch (step.action) {
     case Action::kPark:
     case Action::kParkSplit:
-      outcome = step.action == Action::kPark ? migration_.park(b, false) : migration_.park_split(b);
+      outcome = step.action == Action::kPark ? migration_.park(b, Parking::kAll)
+                                             : migration_.park_split(b);
       if (outcome.moved > 0) {
         v.phase = BlockPhase::kParked;
         v.parked_since = core_.ops.now();
@@ -205,30 +206,10 @@ void TieringLoop::carry_out(const Step& step) {
       v.phase = BlockPhase::kScattered;
       break;
     }
-    case Action::kSweep: {
+    case Action::kSweep:
       v.phase = BlockPhase::kScattered;
-      if (core_.above_high()) {
-        // No time for probation: out through the park, at once.
-        outcome = migration_.park(b, true);
-        bool more = outcome.moved > 0;
-        while (more && host_.between_steps()) {
-          const MoveOutcome part = migration_.store(b, kStoreChunk, Evictor::kBackground);
-          outcome.store_full = outcome.store_full || part.store_full;
-          more = part.moved == kStoreChunk && !part.store_full;
-        }
-        if (outcome.moved > 0 || outcome.busy == 0) break;
-      }
-      std::uint32_t next = 0;
-      while (next < kBlockPages && host_.between_steps()) {
-        const MoveOutcome part = migration_.copy_out(b, &next);
-        outcome.moved += part.moved;
-        outcome.busy += part.busy;
-        outcome.incompressible += part.incompressible;
-        outcome.store_full = outcome.store_full || part.store_full;
-        if (part.failed || part.store_full) break;
-      }
+      outcome = sweep(b);
       break;
-    }
     case Action::kUnpark:
       outcome = migration_.unpark(b);
       v.phase = v.stored + v.clean > 0 ? BlockPhase::kScattered : BlockPhase::kWhole;
@@ -244,6 +225,34 @@ void TieringLoop::carry_out(const Step& step) {
   } else if (nothing && v.fruitless < UINT16_MAX) {
     ++v.fruitless;
   }
+}
+
+// Page by page. What was never written since it was mapped is copied and stays for its probation;
+// the rest leaves by the park, which needs one interruption of other CPUs like protecting would,
+// but no grace time. Pages that cannot be moved because a forked child shares them are protected
+// and copied.
+MoveOutcome TieringLoop::sweep(BlockIndex b) {
+  MoveOutcome outcome;
+  const auto add = [&outcome](const MoveOutcome& part) {
+    outcome.moved += part.moved;
+    outcome.busy += part.busy;
+    outcome.incompressible += part.incompressible;
+    outcome.store_full = outcome.store_full || part.store_full;
+    outcome.failed = outcome.failed || part.failed;
+    return !part.failed && !part.store_full;
+  };
+  const bool hurry = core_.above_high();
+  const MoveOutcome parked = migration_.park(b, hurry ? Parking::kSpared : Parking::kWritten);
+  outcome.busy = parked.busy;
+  for (bool more = parked.moved > 0; more && host_.between_steps();) {
+    const MoveOutcome part = migration_.store(b, kStoreChunk, Evictor::kBackground);
+    more = add(part) && part.moved == kStoreChunk;
+  }
+  const CopyOut which = parked.busy > 0 ? CopyOut::kAll : CopyOut::kProtected;
+  for (std::uint32_t next = 0; next < kBlockPages && host_.between_steps();) {
+    if (!add(migration_.copy_out(b, &next, which))) break;
+  }
+  return outcome;
 }
 
 // Lets clean pages go as long as memory is above the low mark: first those that only wait for it,
@@ -272,7 +281,7 @@ int TieringLoop::demote_range(PageIndex first, std::uint32_t pages, bool store) 
     if (manageable(b) && !core_.table.block(b).pinned() && migration_.manage(b).ok()) {
       BlockView& v = blocks_[b.v];
       migration_.recall(b, span);
-      if (migration_.park(b, false, span).moved > 0) {
+      if (migration_.park(b, Parking::kAll, span).moved > 0) {
         v.phase = BlockPhase::kParked;
         v.parked_since = core_.ops.now();
       }

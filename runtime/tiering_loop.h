@@ -54,6 +54,7 @@ class TieringLoop {
   void look_at(BlockIndex b, Nanos now);
   void set_marks(const MemorySituation& situation);
   void carry_out(const Step& step);
+  MoveOutcome sweep(BlockIndex b);
   void drain_probation();
   bool manageable(BlockIndex b) const;
 

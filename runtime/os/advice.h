@@ -1,4 +1,5 @@
-// madvise(2)'s numbers, for rooms that may not include the kernel's headers. Checked in kernel_memory.cc.
+// madvise(2)'s numbers, for rooms that may not include the kernel's headers. Checked in
+// kernel_memory.cc.
 #pragma once
 
 namespace heaptier::os {

@@ -3,6 +3,7 @@
 #include <fcntl.h>
 #include <sched.h>
 #include <sys/auxv.h>
+#include <sys/mman.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -93,6 +94,20 @@ std::size_t available_bytes() {
   line += std::strlen("MemAvailable:");
   while (*line == ' ') ++line;
   return number(line) * 1024;
+}
+
+std::size_t resident_bytes(std::uintptr_t at, std::size_t bytes) {
+  constexpr std::size_t kPage = 4096;
+  unsigned char present[1024];
+  std::size_t resident = 0;
+  for (std::size_t done = 0; done < bytes; done += sizeof present * kPage) {
+    const std::size_t part =
+        bytes - done < sizeof present * kPage ? bytes - done : sizeof present * kPage;
+    // NOLINTNEXTLINE(performance-no-int-to-ptr)
+    if (mincore(reinterpret_cast<void*>(at + done), part, present) != 0) return bytes;
+    for (std::size_t i = 0; i < part / kPage; ++i) resident += (present[i] & 1) != 0 ? kPage : 0;
+  }
+  return resident;
 }
 
 unsigned cpu_count() {

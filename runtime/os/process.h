@@ -14,6 +14,8 @@ std::size_t address_limit();
 std::size_t cgroup_limit();
 // Memory free for the taking on the machine (MemAvailable), 0: unknown.
 std::size_t available_bytes();
+// Memory that a range of the process' own mappings really uses.
+std::size_t resident_bytes(std::uintptr_t at, std::size_t bytes);
 unsigned cpu_count();
 int process_id();
 // 64 random bits from the kernel's gift to the process (AT_RANDOM); for address choice only.

@@ -23,13 +23,21 @@ namespace os {
 namespace {
 constinit ThreadCreator creator = nullptr;
 constinit SignalSetter setter = nullptr;
+}  // namespace
+
+void use_thread_creator(ThreadCreator create) {
+  creator = create;
+}
+ThreadCreator thread_creator() {
+  return creator != nullptr ? creator : pthread_create;
 }
 
-void use_thread_creator(ThreadCreator create) { creator = create; }
-ThreadCreator thread_creator() { return creator != nullptr ? creator : pthread_create; }
-
-void use_signal_setter(SignalSetter set) { setter = set; }
-SignalSetter signal_setter() { return setter != nullptr ? setter : sigaction; }
+void use_signal_setter(SignalSetter set) {
+  setter = set;
+}
+SignalSetter signal_setter() {
+  return setter != nullptr ? setter : sigaction;
+}
 
 Errno start_thread(const char* name, void* stack, std::size_t stack_bytes, void* (*entry)(void*),
                    void* arg) {

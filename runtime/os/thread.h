@@ -12,7 +12,8 @@
 
 namespace heaptier::os {
 
-// libc's own pthread_create, for a process whose visible one is a wrapper. Set once, before start_thread.
+// libc's own pthread_create, for a process whose visible one is a wrapper. Set once, before
+// start_thread.
 using ThreadCreator = int (*)(pthread_t*, const pthread_attr_t*, void* (*)(void*), void*);
 void use_thread_creator(ThreadCreator create);
 ThreadCreator thread_creator();

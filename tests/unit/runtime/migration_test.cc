@@ -24,7 +24,7 @@ TEST(Migration, AParkedPageComesBackWithItsFirstTouch) {
   SmallHeap h;
   fill_all(h);
   ASSERT_TRUE(h.migration.manage(h.block(0)).ok());
-  EXPECT_EQ(h.migration.park(h.block(0), false).moved, 512u);
+  EXPECT_EQ(h.migration.park(h.block(0), Parking::kAll).moved, 512u);
   EXPECT_EQ(h.in_state(PageState::kParked), 512u);
   h.check_books();
   ASSERT_TRUE(h.good(17));
@@ -38,7 +38,7 @@ TEST(Migration, AHugePageParksAndReturnsInOnePiece) {
   fill_all(h);
   h.machine.huge[h.space.address_of(h.block(1))] = true;
   ASSERT_TRUE(h.migration.manage(h.block(1)).ok());
-  EXPECT_EQ(h.migration.park(h.block(1), false).moved, 512u);
+  EXPECT_EQ(h.migration.park(h.block(1), Parking::kAll).moved, 512u);
   const std::uint64_t before = h.machine.calls;
   ASSERT_TRUE(h.good(600));
   EXPECT_EQ(h.machine.calls, before + 1) << "one move brings all of it";
@@ -51,7 +51,7 @@ TEST(Migration, UntouchedParkedPagesAreStoredAndFetched) {
   SmallHeap h;
   fill_all(h);
   ASSERT_TRUE(h.migration.manage(h.block(0)).ok());
-  h.migration.park(h.block(0), false);
+  h.migration.park(h.block(0), Parking::kAll);
   const MoveOutcome out = h.migration.store(h.block(0), 1000, Evictor::kBackground);
   EXPECT_EQ(out.moved, 512u);
   EXPECT_EQ(h.in_state(PageState::kFilled), 74u) << "every seventh page is all zeros";
@@ -72,7 +72,7 @@ TEST(Migration, AHugePageIsStoredWhileItsPagesAreTouched) {
   fill_all(h);
   h.machine.huge[h.space.address_of(h.block(0))] = true;
   ASSERT_TRUE(h.migration.manage(h.block(0)).ok());
-  h.migration.park(h.block(0), false);
+  h.migration.park(h.block(0), Parking::kAll);
   EXPECT_EQ(h.migration.store(h.block(0), 100, Evictor::kBackground).moved, 100u);
   ASSERT_TRUE(h.good(400));  // still parked: copied home, the frame stays for the others' sake
   EXPECT_EQ(h.in_state(PageState::kParked), 411u);
@@ -86,7 +86,7 @@ TEST(Migration, SequentialTouchesBringWhatComesNext) {
   SmallHeap h;
   for (std::uint32_t i = 0; i < 512; ++i) ASSERT_TRUE(h.write(i, 5000 + i));
   ASSERT_TRUE(h.migration.manage(h.block(0)).ok());
-  h.migration.park(h.block(0), false);
+  h.migration.park(h.block(0), Parking::kAll);
   h.migration.store(h.block(0), 1000, Evictor::kBackground);
   h.faults = 0;
   for (std::uint32_t i = 0; i < 512; ++i) ASSERT_TRUE(h.good(i));
@@ -98,7 +98,7 @@ TEST(Migration, CleanPagesLeaveWithoutASecondCompression) {
   SmallHeap h;
   fill_all(h);
   ASSERT_TRUE(h.migration.manage(h.block(0)).ok());
-  h.migration.park(h.block(0), false);
+  h.migration.park(h.block(0), Parking::kAll);
   h.migration.store(h.block(0), 1000, Evictor::kBackground);
   for (std::uint32_t i = 1; i < 512; i += 3) ASSERT_TRUE(h.good(i));
   const std::uint32_t clean = h.in_state(PageState::kClean);
@@ -117,7 +117,7 @@ TEST(Migration, CopiedPagesWaitOutTheGraceTime) {
   fill_all(h);
   ASSERT_TRUE(h.migration.manage(h.block(0)).ok());
   std::uint32_t next = 0;
-  EXPECT_EQ(h.migration.copy_out(h.block(0), &next).moved, kStagingPages);
+  EXPECT_EQ(h.migration.copy_out(h.block(0), &next, CopyOut::kAll).moved, kStagingPages);
   EXPECT_EQ(h.in_state(PageState::kClean), kStagingPages);
   h.check_books();
   std::size_t left = 0;
@@ -134,7 +134,7 @@ TEST(Migration, WhatADeviceWroteInTheGraceTimeIsKept) {
   fill_all(h);
   ASSERT_TRUE(h.migration.manage(h.block(0)).ok());
   std::uint32_t next = 0;
-  h.migration.copy_out(h.block(0), &next);
+  h.migration.copy_out(h.block(0), &next, CopyOut::kAll);
   SmallHeap::fill(h.home(4), 4444);
   h.expected[4] = 4444;
   h.machine.clock = h.machine.clock + kGraceTime + millis(1);
@@ -151,7 +151,7 @@ TEST(Migration, NothingWritableIsCopiedWhileADescriptorMayPin) {
   ASSERT_TRUE(h.migration.manage(h.block(0)).ok());
   h.machine.long_pins = true;
   std::uint32_t next = 0;
-  EXPECT_EQ(h.migration.copy_out(h.block(0), &next).moved, 0u);
+  EXPECT_EQ(h.migration.copy_out(h.block(0), &next, CopyOut::kAll).moved, 0u);
   EXPECT_EQ(h.in_state(PageState::kClean), 0u);
   EXPECT_GT(h.stats.refused_pins.get(), 0u);
   h.check_all();
@@ -163,7 +163,7 @@ TEST(Migration, APinOpenedDuringTheGraceTimeHoldsPagesBack) {
   fill_all(h);
   ASSERT_TRUE(h.migration.manage(h.block(0)).ok());
   std::uint32_t next = 0;
-  h.migration.copy_out(h.block(0), &next);
+  h.migration.copy_out(h.block(0), &next, CopyOut::kAll);
   h.machine.long_pins = true;
   h.machine.clock = h.machine.clock + kGraceTime + millis(1);
   std::size_t left = 0;
@@ -177,7 +177,7 @@ TEST(Migration, PinnedPagesStayAndOthersGo) {
   fill_all(h);
   h.machine.page(h.home(100)).pinned = true;
   ASSERT_TRUE(h.migration.manage(h.block(0)).ok());
-  const MoveOutcome out = h.migration.park(h.block(0), false);
+  const MoveOutcome out = h.migration.park(h.block(0), Parking::kAll);
   EXPECT_EQ(out.moved, 511u);
   EXPECT_EQ(out.busy, 1u);
   h.check_all();
@@ -189,8 +189,8 @@ TEST(Migration, APinnedBlockIsLeftAlone) {
   ASSERT_TRUE(h.migration.manage(h.block(0)).ok());
   h.table.block(h.block(0)).pins = 1;
   std::uint32_t next = 0;
-  EXPECT_EQ(h.migration.park(h.block(0), false).moved, 0u);
-  EXPECT_EQ(h.migration.copy_out(h.block(0), &next).moved, 0u);
+  EXPECT_EQ(h.migration.park(h.block(0), Parking::kAll).moved, 0u);
+  EXPECT_EQ(h.migration.copy_out(h.block(0), &next, CopyOut::kAll).moved, 0u);
   EXPECT_EQ(next, 512u);
 }
 
@@ -198,7 +198,7 @@ TEST(Migration, FreedPagesAreDroppedUnreadWhateverTheirState) {
   SmallHeap h;
   fill_all(h);
   ASSERT_TRUE(h.migration.manage(h.block(0)).ok());
-  h.migration.park(h.block(0), false);
+  h.migration.park(h.block(0), Parking::kAll);
   h.migration.store(h.block(0), 200, Evictor::kBackground);
   for (std::uint32_t i = 0; i < 50; ++i) ASSERT_TRUE(h.good(i));
   const std::uint64_t fetched = h.stats.pages_fetched.get() + h.stats.pages_fetched_ahead.get();
@@ -214,7 +214,7 @@ TEST(Migration, AFullStoreLeavesPagesAtHome) {
   for (std::uint32_t i = 0; i < h.expected.size(); ++i) ASSERT_TRUE(h.write(i, random() | 1));
   for (std::uint32_t b = 0; b < 2; ++b) {
     ASSERT_TRUE(h.migration.manage(h.block(b)).ok());
-    h.migration.park(h.block(b), false);
+    h.migration.park(h.block(b), Parking::kAll);
     h.migration.store(h.block(b), 1000, Evictor::kBackground);
   }
   EXPECT_GT(h.stats.store_full.get(), 0u);
@@ -229,18 +229,18 @@ TEST(Migration, IncompressiblePagesStayAndRest) {
   std::vector<std::uint64_t> noise(kPageSize / 8);
   for (std::size_t i = 0; i < noise.size(); ++i) words[i] = noise[i] = random();
   ASSERT_TRUE(h.migration.manage(h.block(0)).ok());
-  h.migration.park(h.block(0), false);
+  h.migration.park(h.block(0), Parking::kAll);
   EXPECT_EQ(h.migration.store(h.block(0), 10, Evictor::kBackground).incompressible, 1u);
   EXPECT_EQ(h.in_state(PageState::kResident), 1u);
   EXPECT_EQ(std::memcmp(words, noise.data(), kPageSize), 0);
-  EXPECT_EQ(h.migration.park(h.block(0), false).moved, 0u) << "not tried again soon";
+  EXPECT_EQ(h.migration.park(h.block(0), Parking::kAll).moved, 0u) << "not tried again soon";
 }
 
 TEST(Migration, ALostCopyPoisonsInsteadOfLying) {
   SmallHeap h;
   fill_all(h);
   ASSERT_TRUE(h.migration.manage(h.block(0)).ok());
-  h.migration.park(h.block(0), false);
+  h.migration.park(h.block(0), Parking::kAll);
   h.migration.store(h.block(0), 1000, Evictor::kBackground);
   // A word that names a slot nobody has: the pool finds no seal there.
   const PageWord w = h.table.lock(h.page(5));
@@ -268,7 +268,7 @@ void story(SmallHeap& h) {
   h.machine.huge[h.space.address_of(h.block(1))] = true;
   for (std::uint32_t b = 0; b < 2; ++b) {
     if (h.migration.manage(h.block(b)).failed()) continue;
-    h.migration.park(h.block(b), false);
+    h.migration.park(h.block(b), Parking::kAll);
     h.touch(b * 512 + 20, false);
     h.migration.store(h.block(b), 200, Evictor::kBackground);
     h.touch(b * 512 + 10, true);
@@ -277,11 +277,11 @@ void story(SmallHeap& h) {
     for (std::uint32_t i = 100; i < 300; i += 2) h.touch(b * 512 + i, false);
     discard_fetched(h.core, 64, Evictor::kInline);
     std::uint32_t next = 0;
-    h.migration.copy_out(h.block(b), &next);
+    h.migration.copy_out(h.block(b), &next, CopyOut::kAll);
     h.machine.clock = h.machine.clock + kGraceTime + millis(1);
     std::size_t left = 0;
     discard_copied(h.core, h.own, 64, Evictor::kBackground, &left);
-    h.migration.park(h.block(b), true);
+    h.migration.park(h.block(b), Parking::kSpared);
     h.migration.unpark(h.block(b));
     h.migration.park_split(h.block(b));
     h.touch(b * 512 + 77, false);

@@ -1,0 +1,77 @@
+#include "runtime/reclaim.h"
+
+#include "runtime/discard.h"
+#include "runtime/migration.h"
+
+namespace heaptier {
+namespace {
+
+// Clean pages discarded at once: one TLB flush.
+constexpr std::size_t kDiscards = 64;
+// Pages of main memory looked at, at once: a span of one pageblock.
+constexpr std::uint32_t kSpanPages = 64;
+constexpr std::uint32_t kSpansPerBlock = static_cast<std::uint32_t>(kPagesPerBlock) / kSpanPages;
+// Enough stored for this fault and those behind it: about 200 us.
+constexpr std::uint32_t kEnough = 24;
+// Looked at in vain before giving up.
+constexpr std::uint32_t kMostSpans = 48;
+constexpr std::uint32_t kMostBlocks = 8192;
+constexpr Nanos kStoreFullRest = millis(500);
+
+bool worth_looking(const Core& core, BlockIndex b) {
+  const Pageblock& block = core.table.block(b);
+  return block.words.load(std::memory_order_acquire) != nullptr && !block.pinned() &&
+         !block.huge.load(std::memory_order_relaxed) && block.count(PageState::kResident) != 0;
+}
+
+// *full: the store refused for lack of room.
+std::uint32_t evict_main(Core& core, Worker& w, bool* full) {
+  Migration migration(core, w);
+  const std::uint64_t limit = std::uint64_t{core.space.block_limit()} * kSpansPerBlock;
+  if (limit == 0) return 0;
+  std::uint32_t stored = 0;
+  std::uint32_t blocks = 0;
+  for (std::uint32_t spans = 0; spans < kMostSpans && blocks < kMostBlocks && stored < kEnough;) {
+    const std::uint64_t at = core.reclaim_hand.fetch_add(1, std::memory_order_relaxed) % limit;
+    const BlockIndex b{static_cast<std::uint32_t>(at / kSpansPerBlock)};
+    if (!worth_looking(core, b)) {
+      // On to the next pageblock; another fault may have moved the hand meanwhile, which does no
+      // harm.
+      core.reclaim_hand.store((at / kSpansPerBlock + 1) * kSpansPerBlock,
+                              std::memory_order_relaxed);
+      ++blocks;
+      continue;
+    }
+    ++spans;
+    const PageSpan span{static_cast<std::uint32_t>(at % kSpansPerBlock) * kSpanPages, kSpanPages};
+    if (migration.park(b, Parking::kSpared, span).moved == 0) continue;
+    const MoveOutcome out = migration.store(b, kSpanPages, Evictor::kInline, span);
+    stored += out.moved;
+    if (out.store_full) {
+      *full = true;
+      break;
+    }
+  }
+  return stored;
+}
+
+}  // namespace
+
+Reclaimed reclaim_for_fault(Core& core, Worker& w) {
+  if (!core.above_high()) return Reclaimed::kNotNeeded;
+  core.kicked.store(1, std::memory_order_release);
+  const std::uint64_t keep = core.probation_pages.load(std::memory_order_relaxed);
+  if (core.fetched.size() > keep && discard_fetched(core, kDiscards, Evictor::kInline) > 0) {
+    return Reclaimed::kSome;
+  }
+  const Nanos now = core.ops.now();
+  bool full = now.v < core.store_full_until.load(std::memory_order_relaxed);
+  if (!full) {
+    if (evict_main(core, w, &full) > 0) return Reclaimed::kSome;
+    if (full) core.store_full_until.store((now + kStoreFullRest).v, std::memory_order_relaxed);
+  }
+  if (discard_fetched(core, kDiscards, Evictor::kInline) > 0) return Reclaimed::kSome;
+  return full ? Reclaimed::kStoreFull : Reclaimed::kNothing;
+}
+
+}  // namespace heaptier
