@@ -1,9 +1,10 @@
-// The states of a page and of a pageblock, and the moves between them. A page's state, its lock, its slot and
-// what is known of its heat share one 64-bit word, so that one compare-and-swap takes a page and every
-// reader sees all of it at once. 8 bytes for 4096: 0.2 % of managed memory.
+// The states of a page and of a pageblock, and the moves between them. A page's state, its lock,
+// its slot and what is known of its heat share one 64-bit word, so that one compare-and-swap takes
+// a page and every reader sees all of it at once. 8 bytes for 4096: 0.2 % of managed memory.
 //
-// Thread rule: whoever sets the lock bit owns the page (its mapping, its slot, its word) until it clears it.
-// Owners never touch managed memory other than by MemoryOps::copy_pages, never allocate, never block.
+// Thread rule: whoever sets the lock bit owns the page (its mapping, its slot, its word) until it
+// clears it. Owners never touch managed memory other than by MemoryOps::copy_pages, never allocate,
+// never block.
 #pragma once
 
 #include <cstdint>
@@ -27,7 +28,8 @@ constexpr const char* to_string(PageState s) {
   return kNames[static_cast<int>(s)];
 }
 
-// Which state may follow which. Everything else is refused (and counted): a bug must not become a lost byte.
+// Which state may follow which. Everything else is refused (and counted): a bug must not become a
+// lost byte.
 constexpr bool can_go(PageState from, PageState to) {
   using enum PageState;
   switch (from) {
@@ -51,8 +53,8 @@ constexpr bool can_go(PageState from, PageState to) {
 
 // The 64-bit word of one page.
 //   0      lock          1-3   state        4     write-protected at home
-//   5-6    incompressible: clock passes to skip   7-9   credits: clock passes to skip (promoted, hot)
-//   10-15  refault estimate, log2 in half steps   16-31 stamp: coarse discard counter or time
+//   5-6    incompressible: clock passes to skip   7-9   credits: clock passes to skip (promoted,
+//   hot) 10-15  refault estimate, log2 in half steps   16-31 stamp: coarse discard counter or time
 //   32-63  slot, or the fill pattern
 class PageWord {
  public:

@@ -1,8 +1,9 @@
-// What heaptier knows of every pageblock, and the words of its pages. The one place where a page changes state:
-// publish() checks the move against can_go(), keeps the counts of the pageblock and of the whole heap, and
-// unlocks. So the counts always add up to what the words say.
+// What heaptier knows of every pageblock, and the words of its pages. The one place where a page
+// changes state: publish() checks the move against can_go(), keeps the counts of the pageblock and
+// of the whole heap, and unlocks. So the counts always add up to what the words say.
 //
-// Thread rule: words by their lock bit; counts are atomic. The gate of a pageblock serialises operations on it as a whole (parking, unparking a huge page).
+// Thread rule: words by their lock bit; counts are atomic. The gate of a pageblock serialises
+// operations on it as a whole (parking, unparking a huge page).
 #pragma once
 
 #include <atomic>
@@ -24,10 +25,10 @@ struct Pageblock {
   std::atomic<bool> registered{false};  // faults come to us
   std::atomic<bool> residue{false};     // the park holds frames of pages that were copied home
   std::atomic<std::uint16_t> counts[kPageStates] = {};  // pages in each state (managed blocks)
-  std::atomic<std::uint16_t> touches{0};                // hint faults and fetches since the last tick
-  std::atomic<std::uint16_t> expected{0};               // page that continues a sequential run of faults
-  std::atomic<std::uint8_t> window{1};                  // pages to bring with the next such fault
-  std::atomic<std::uint16_t> pins{0};                   // HEAPTIER_PIN and surrendered ranges
+  std::atomic<std::uint16_t> touches{0};   // hint faults and fetches since the last tick
+  std::atomic<std::uint16_t> expected{0};  // page that continues a sequential run of faults
+  std::atomic<std::uint8_t> window{1};     // pages to bring with the next such fault
+  std::atomic<std::uint16_t> pins{0};      // HEAPTIER_PIN and surrendered ranges
 
   std::uint32_t count(PageState s) const {
     return counts[static_cast<int>(s)].load(std::memory_order_relaxed);
@@ -59,8 +60,8 @@ class PageblockTable {
   bool try_lock(PageIndex p, PageWord* out);
   // Takes the page, waiting for its owner.
   PageWord lock(PageIndex p);
-  // Ends ownership: `was` as lock() gave it, `now` the new word. An illegal move is refused: the old word stays,
-  // refused() counts it, and false is returned.
+  // Ends ownership: `was` as lock() gave it, `now` the new word. An illegal move is refused: the
+  // old word stays, refused() counts it, and false is returned.
   bool publish(PageIndex p, PageWord was, PageWord now);
   // Ends ownership without change.
   void unlock(PageIndex p, PageWord was) { publish(p, was, was); }

@@ -5,7 +5,9 @@
 namespace heaptier {
 namespace {
 
-std::uint32_t to_millis(Nanos t) { return static_cast<std::uint32_t>(t.v / 1'000'000); }
+std::uint32_t to_millis(Nanos t) {
+  return static_cast<std::uint32_t>(t.v / 1'000'000);
+}
 
 }  // namespace
 

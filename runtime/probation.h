@@ -1,5 +1,6 @@
-// A queue of clean pages in the order they came: those that were fetched and not yet proven hot, or copied and
-// waiting to leave. The entries are hints: who takes one locks the page and looks at its word.
+// A queue of clean pages in the order they came: those that were fetched and not yet proven hot, or
+// copied and waiting to leave. The entries are hints: who takes one locks the page and looks at its
+// word.
 //
 // Thread rule: any thread; one spin lock, no system call inside.
 #pragma once
