@@ -11,7 +11,7 @@ namespace {
 
 // glibc's dlsym and dlerror ask for well under 1 KiB; the rest is for constructors of other
 // preloaded libraries that run while the next heap is being looked up.
-constexpr std::size_t kBytes = std::size_t{128} << 10;
+constexpr std::size_t kBytes = std::size_t{1} << 20;
 alignas(64) constinit unsigned char buffer[kBytes];
 constinit std::atomic<std::size_t> used{0};
 
