@@ -1,0 +1,211 @@
+// Hosts that allow less: address space, descriptors, threads, locked memory, a memory cgroup.
+// malloc may fail where it must; nothing may crash, hang or lose a byte.
+#include <fcntl.h>
+#include <sys/resource.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <cstdlib>
+#include <cstring>
+#include <fstream>
+#include <memory>
+
+#include "tests/support/managed.h"
+#include "tests/support/process.h"
+
+namespace heaptier::test {
+namespace {
+
+// Writes, rewrites and checks `mib` MiB in pieces of 1 MiB and some small ones. 0: all right.
+int work(std::size_t mib) {
+  std::vector<std::unique_ptr<unsigned char[]>> pieces;
+  for (std::uint64_t i = 0; i < mib; ++i) {
+    pieces.emplace_back(new (std::nothrow) unsigned char[kMiB]);
+    if (pieces.back() == nullptr) return 20;
+    fill(pieces.back().get(), kMiB, i);
+  }
+  for (int round = 0; round < 2; ++round) {
+    for (std::uint64_t i = 0; i < mib; ++i) {
+      if (first_wrong(pieces[i].get(), kMiB, i) != kMiB) return 21;
+    }
+  }
+  return 0;
+}
+
+// "work MIB [tiered]": status 0 when every byte was right and, if so asked, pages were stored on
+// the way.
+HEAPTIER_ROLE(work) {
+  if (const int failed = work(static_cast<std::size_t>(std::atol(argv[1]))); failed != 0)
+    return failed;
+  if (argc > 2 && preloaded()) {
+    if (!tiered()) return 22;
+    Area area(kPageblock, 1);
+    if (!area.put_at(Place::kStored) || !area.holds()) return 23;
+  }
+  return 0;
+}
+
+// Takes memory until there is none, gives it back, and then must still be able to work.
+HEAPTIER_ROLE(exhaust) {
+  for (const std::size_t bytes : {64 * kMiB, 4 * kMiB, 256 * kKiB, std::size_t{3000}}) {
+    std::vector<void*> pieces;
+    pieces.reserve(400000);
+    while (pieces.size() < pieces.capacity()) {
+      void* const p = std::malloc(bytes);
+      if (p == nullptr) {
+        if (errno != ENOMEM) return 30;
+        break;
+      }
+      pieces.push_back(p);
+      std::memset(p, 1, 64);
+    }
+    if (pieces.size() == pieces.capacity()) return 31;  // no limit was felt
+    for (void* p : pieces) std::free(p);
+  }
+  return work(4);
+}
+
+// "limited RESOURCE VALUE role args...": sets the limit and becomes the role.
+HEAPTIER_ROLE(limited) {
+  const rlimit limit{std::strtoull(argv[2], nullptr, 10), std::strtoull(argv[2], nullptr, 10)};
+  if (setrlimit(static_cast<__rlimit_resource_t>(std::atoi(argv[1])), &limit) != 0) return 40;
+  const std::string role = std::string("--role=") + argv[3];
+  std::vector<char*> next{const_cast<char*>("limited"), const_cast<char*>(role.c_str())};
+  for (int i = 4; i < argc; ++i) next.push_back(argv[i]);
+  next.push_back(nullptr);
+  execv("/proc/self/exe", next.data());
+  return 41;
+}
+
+Ended under(int resource, std::size_t value, std::vector<std::string> role) {
+  std::vector<std::string> args{std::to_string(resource), std::to_string(value)};
+  args.insert(args.end(), role.begin(), role.end());
+  return run_role("limited", args, {}, 40);
+}
+
+TEST(Limits, AddressSpaceThatSuffices) {
+  // Enough for the work three times over: it must be done, tiered or not.
+  for (const unsigned mib : {192u, 256u, 512u, 1024u, 4096u, 65536u}) {
+    EXPECT_TRUE(exited(under(RLIMIT_AS, mib * kMiB, {"work", "48"}), 0)) << mib << " MiB";
+  }
+  note_away(preloaded());
+}
+
+TEST(Limits, AddressSpaceThatSufficesForTiering) {
+  for (const unsigned mib : {2048u, 16384u}) {
+    EXPECT_TRUE(exited(under(RLIMIT_AS, mib * kMiB, {"work", "48", "tiered"}), 0)) << mib << " MiB";
+  }
+}
+
+TEST(Limits, AddressSpaceUsedUp) {
+  for (const unsigned mib : {96u, 160u, 400u, 900u}) {
+    EXPECT_TRUE(exited(under(RLIMIT_AS, mib * kMiB, {"exhaust"}), 0)) << mib << " MiB";
+  }
+}
+
+TEST(Limits, SoStrictThatAlmostNothingFits) {
+  // The program itself must come up and do a little, with whatever the library can get.
+  for (const unsigned mib : {24u, 40u, 64u}) {
+    EXPECT_TRUE(exited(under(RLIMIT_AS, mib * kMiB, {"work", "4"}), 0)) << mib << " MiB";
+  }
+}
+
+TEST(Limits, DataSegment) {
+  EXPECT_TRUE(exited(under(RLIMIT_DATA, 256 * kMiB, {"work", "48"}), 0));
+  EXPECT_TRUE(exited(under(RLIMIT_DATA, 128 * kMiB, {"exhaust"}), 0));
+}
+
+TEST(Limits, Descriptors) {
+  for (const unsigned n : {4u, 5u, 6u, 8u, 12u}) {
+    EXPECT_TRUE(exited(under(RLIMIT_NOFILE, n, {"work", "24"}), 0)) << n << " descriptors";
+  }
+}
+
+TEST(Limits, LockedMemoryAndStack) {
+  EXPECT_TRUE(exited(under(RLIMIT_MEMLOCK, 0, {"work", "24", "tiered"}), 0));
+  EXPECT_TRUE(exited(under(RLIMIT_STACK, 128 * kKiB, {"work", "24"}), 0));
+}
+
+// Becomes nobody where it can, then may not make a thread (the limit does not bind root).
+HEAPTIER_ROLE(threadless) {
+  if (setgid(65534) != 0 || setuid(65534) != 0) return 50;
+  const rlimit none{1, 1};
+  if (setrlimit(RLIMIT_NPROC, &none) != 0) return 51;
+  return work(24);
+}
+
+TEST(Limits, Threads) {
+  if (geteuid() != 0) GTEST_SKIP() << "only root can become a user without other processes";
+  EXPECT_TRUE(exited(run_role("threadless", {}), 0));
+}
+
+// A memory cgroup of this test's own, with a limit; gone at the end. Empty path: not possible here,
+// and why.
+class OwnCgroup {
+ public:
+  explicit OwnCgroup(std::size_t limit) {
+    if (geteuid() != 0) {
+      why_ = "a memory cgroup needs root";
+      return;
+    }
+    const std::string name = "/heaptier-test-" + std::to_string(getpid());
+    for (const auto& [root, knob] :
+         {std::pair<std::string, std::string>{"/sys/fs/cgroup/memory", "memory.limit_in_bytes"},
+          {"/sys/fs/cgroup", "memory.max"},
+          {"/sys/fs/cgroup/unified", "memory.max"}}) {
+      if (mkdir((root + name).c_str(), 0755) != 0) continue;
+      path_ = root + name;
+      std::ofstream file(path_ + "/" + knob);
+      file << limit << std::flush;
+      if (file.good()) return;
+      rmdir(path_.c_str());
+      path_.clear();
+    }
+    why_ = "no memory controller that a cgroup can be made in";
+  }
+  ~OwnCgroup() {
+    for (int i = 0; i < 100 && !path_.empty() && rmdir(path_.c_str()) != 0; ++i) usleep(20000);
+  }
+  OwnCgroup(const OwnCgroup&) = delete;
+  OwnCgroup& operator=(const OwnCgroup&) = delete;
+  const std::string& path() const { return path_; }
+  const std::string& why_not() const { return why_; }
+
+ private:
+  std::string path_;
+  std::string why_;
+};
+
+// "in_cgroup PATH role args...": joins the group and becomes the role.
+HEAPTIER_ROLE(in_cgroup) {
+  {
+    std::ofstream file(std::string(argv[1]) + "/cgroup.procs");
+    file << getpid() << std::flush;
+    if (!file.good()) return 60;
+  }
+  const std::string role = std::string("--role=") + argv[2];
+  std::vector<char*> next{const_cast<char*>("in_cgroup"), const_cast<char*>(role.c_str())};
+  for (int i = 3; i < argc; ++i) next.push_back(argv[i]);
+  next.push_back(nullptr);
+  execv("/proc/self/exe", next.data());
+  return 61;
+}
+
+TEST(Limits, MemoryCgroup) {
+  const OwnCgroup group(96 * kMiB);
+  if (group.path().empty()) GTEST_SKIP() << group.why_not();
+  EXPECT_TRUE(exited(run_role("in_cgroup", {group.path(), "work", "48"}), 0));
+  // More than fits: alone the process would be killed; with its cold memory compressed (3:1) it
+  // lives.
+  if (tiered()) {
+    EXPECT_TRUE(exited(run_role("in_cgroup", {group.path(), "work", "150", "tiered"}), 0));
+    EXPECT_TRUE(
+        exited(run_role("in_cgroup", {group.path(), "work", "150"}, {"HEAPTIER_FAST=auto"}), 0));
+  } else {
+    EXPECT_TRUE(killed(run_role("in_cgroup", {group.path(), "work", "150"}), SIGKILL));
+  }
+}
+
+}  // namespace
+}  // namespace heaptier::test
