@@ -10,8 +10,8 @@ namespace heaptier::policy {
 
 // A block that had to be left alone rests 100 ms, and twice as long for every further time in a
 // row, at most 3 minutes: a hot block of 512 small pages then costs 15 us of hint faults a second,
-// a huge one nothing. bench/simulate, zipf-huge: starting at 1 s instead leaves a fifth more misses
-// in the first seconds, which is how long it takes to find out that every block holds something
+// a huge one nothing. bench/simulate: starting at 1 s instead, the first seconds have a tenth more
+// misses (zipf-huge, blocks), which is how long it takes to learn that every block holds something
 // hot.
 inline constexpr Nanos kRest = millis(100);
 inline constexpr std::uint32_t kMaxBackoff = 11;

@@ -16,7 +16,7 @@ using policy::Zone;
 namespace {
 
 // Pages kept in the park while memory is short or nearly so, as a share of what is used: the
-// candidates that time has to sort. bench/simulate: 1/8 to 1/64 differ by less than 2 %; a small
+// candidates that time has to sort. bench/simulate: 1/8 to 1/64 end in the same miss rate; a small
 // share is kind to an application that touches everything.
 constexpr std::uint64_t kWatchedShare = 16;
 
@@ -25,8 +25,8 @@ constexpr std::uint64_t kSavedTicks = 8;
 
 // Hints may cost this part of what misses cost, beyond their budget: while pages are fetched all
 // the time, the blocks that are still whole must be searched for colder ones, or the scattered ones
-// bear it all. bench/simulate, zipf-huge: with nothing, eviction inline hides the pressure from the
-// background and a quarter of all accesses miss for ever; 1 to 16 differ by 2 %.
+// bear it all. bench/simulate --blocks 1024: without it, the first quarter has 18 % (zipf-huge) and
+// 65 % (blocks-huge) more misses; a part of 1 to 16 makes 2 % of difference.
 constexpr std::uint64_t kMissesPerHint = 4;
 
 // MADV_COLLAPSE of 2 MiB, measured 517-780 us. Takes the place of the hints while there is no

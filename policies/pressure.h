@@ -27,8 +27,9 @@ struct Pressure {
 
 // A parked page is cold after this long untouched, at the low watermark. Storing a page and
 // fetching it again costs about 16 us of CPU, so a page that comes back every 2 s would cost 8 ppm
-// of a CPU. bench/simulate: 1 s to 8 s end in the same miss rate; the first seconds after a load
-// cost 5 % more misses with 8 s than with 1 s, because hot blocks keep their cold pages longer.
+// of a CPU. bench/simulate: 1 s to 8 s end in the same miss rate; with 8 s the first seconds after
+// a load have up to a tenth more misses (blocks), because hot blocks keep their cold neighbours
+// longer.
 inline constexpr Nanos kIdleAtLow = seconds(2);
 
 class Watermarks {
