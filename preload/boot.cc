@@ -12,6 +12,7 @@
 #include "runtime/heap/gates.h"
 #include "runtime/heap/jemalloc_heap.h"
 #include "runtime/heap/mimalloc_heap.h"
+#include "runtime/os/advice.h"
 #include "runtime/os/kernel_memory.h"
 #include "runtime/os/process.h"
 
@@ -69,6 +70,8 @@ Errno make_space() {
   config.address_limit = os::address_limit();
   config.physical_bytes = os::physical_bytes();
   config.seed = os::startup_random();
+  if (the_process.options.huge == HugeMode::kAlways) config.huge_advice = os::kAdviceHuge;
+  if (the_process.options.huge == HugeMode::kNever) config.huge_advice = os::kAdviceNoHuge;
   return the_process.space.init(kernel_memory_ops(), config);
 }
 

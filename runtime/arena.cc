@@ -85,6 +85,7 @@ Errno Space::init(MemoryOps& ops, const SpaceConfig& config) {
   if (Errno e = special_.init(base_, special, !limited); e.failed()) return e;
   ordinary_range_ = {base_ + (std::uintptr_t{special} << kPageblockShift),
                      bytes_ - (std::size_t{special} << kPageblockShift)};
+  ordinary_.advise_on_commit(config.huge_advice);
   return ordinary_.init(ordinary_range_.start, blocks - special, !limited);
 }
 

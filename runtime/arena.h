@@ -37,6 +37,7 @@ struct SpaceConfig {
   std::size_t address_limit = 0;   // RLIMIT_AS in force, 0: none
   std::size_t physical_bytes = 0;  // of the machine, for the default window
   std::uint64_t seed = 0;          // randomises the window's place
+  int huge_advice = 0;  // madvise(2) number for ordinary memory (HEAPTIER_HUGE=always|never), 0: none
 };
 
 struct SpaceUsage {

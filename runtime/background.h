@@ -63,6 +63,9 @@ class Background final : public LoopHost {
   void freeze();
   void thaw();
   void go_on();
+  // In the child, instead of the next, where nothing has ever been demoted: ready for start() when the child wakes.
+  void sleep_in_child();
+  bool serving() const { return faults_.running() || serving_inline_; }
   // In the child: faults are served again when it returns true. False: every page is at home, for
   // good.
   bool restart_in_child();
@@ -98,7 +101,6 @@ class Background final : public LoopHost {
   Errno start_faults(bool in_child);
   Errno start_inline();
   Errno make_workers(unsigned count);
-  bool serving() const { return faults_.running() || serving_inline_; }
   bool serve_requests();
   void stand_still();
   MemorySituation machine_now();

@@ -9,6 +9,7 @@
 #include "runtime/include/heaptier/heaptier.h"
 #include "runtime/os/advice.h"
 #include "runtime/os/process.h"
+#include "runtime/os/sandbox.h"
 #include "uffd/features.h"
 
 namespace heaptier {
@@ -57,6 +58,15 @@ void Engine::wake() {
   }
   // A forked child of a process that was awake keeps its parts.
   Background* bg = background_.load(std::memory_order_acquire);
+  if (os::filter_would_kill()) {
+    state_.store(EngineState::kRefused, std::memory_order_release);
+    os::write_text(
+        "heaptier: tiering is off in this process: its seccomp filter would kill it for what tiering "
+        "needs. Remedy: allow userfaultfd, ioctl, close_range, pidfd_open, process_vm_readv and "
+        "process_madvise, or have the filter answer with an error\n");
+    waking_.unlock();
+    return;
+  }
   Errno e = kOk;
   if (bg == nullptr) {
     void* room = bootstrap::allocate(sizeof(Background), 64);
@@ -294,6 +304,13 @@ void Engine::fork_child() {
   reported_.store(true, std::memory_order_relaxed);
   Background* bg = background();
   if (bg == nullptr) return;
+  if (!bg->serving()) {
+    // Nothing was ever demoted. Most children call exec at once: they pay for no thread.
+    bg->sleep_in_child();
+    woke_ = Nanos{};
+    state_.store(EngineState::kDormant, std::memory_order_release);
+    return;
+  }
   if (!bg->restart_in_child()) {
     // Nothing is away and nobody serves faults: an ordinary heap.
     state_.store(EngineState::kRefused, std::memory_order_release);

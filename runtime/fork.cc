@@ -66,7 +66,7 @@ void Background::go_on() {
   os::futex_wake_all(still_);
 }
 
-bool Background::restart_in_child() {
+void Background::sleep_in_child() {
   core_.copied.unlock_after_fork();
   core_.fetched.unlock_after_fork();
   if (core_.store != nullptr) core_.store->fork_done(true);
@@ -76,25 +76,30 @@ bool Background::restart_in_child() {
   core_.reading_tid.store(0, std::memory_order_relaxed);
   startup_.store(0, std::memory_order_relaxed);
   for (Slot& slot : slots_) slot.state.store(0, std::memory_order_relaxed);
+  in_child_ = false;
   core_.port = nullptr;
-  in_child_ = serving();
-  adopt_inherited_pages();
+  cpu_time_.store(0, std::memory_order_relaxed);
   // The parent's descriptors are in a table of its threads' own; here there is nothing to close,
   // but in inline mode.
   if (inline_mode()) port_.close();
   new (&port_) ShardedPort();
+}
+
+bool Background::restart_in_child() {
+  sleep_in_child();
+  in_child_ = true;
+  adopt_inherited_pages();
   if (start().ok()) {
     core_.stats.children_restarted.add();
     return true;
   }
-  if (in_child_) bring_everything_home();
+  bring_everything_home();
   return false;
 }
 
 // The child's page tables are a copy without protections: clean pages could be written unseen, so
 // their copies go.
 void Background::adopt_inherited_pages() {
-  if (!in_child_) return;
   const std::uint32_t limit = core_.space.block_limit();
   for (std::uint32_t b = 0; b < limit; ++b) {
     Pageblock& block = table_.block({b});

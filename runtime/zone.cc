@@ -97,8 +97,11 @@ Errno Zone::commit(MemoryOps& ops, std::uint32_t end) {
       std::min(claimed_, static_cast<std::uint32_t>(round_up(end, kStepBlocks)));
   Errno e{ENOMEM};
   for (const std::uint32_t to : {full, end}) {
-    e = ops.commit(address(committed_), std::size_t{to - committed_} << kPageblockShift);
+    const std::size_t bytes = std::size_t{to - committed_} << kPageblockShift;
+    e = ops.commit(address(committed_), bytes);
     if (e.ok()) {
+      // A kernel without huge pages refuses, and all is as it would be anyway.
+      if (advice_ != 0) (void)ops.advise(address(committed_), bytes, advice_);
       committed_ = to;
       return kOk;
     }

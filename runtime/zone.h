@@ -26,6 +26,9 @@ class Zone {
   // tables from the bootstrap heap. ENOMEM: no memory for them.
   Errno init(std::uintptr_t base, std::uint32_t blocks, bool claimed);
 
+  // madvise(2) number given to every stretch as it is committed (huge pages wanted or not); 0: none.
+  void advise_on_commit(int advice) { advice_ = advice; }
+
   // First block of a run of `count`, its address a multiple of `align` (a power of two, at least 2
   // MiB), committed; or kNone: the zone, the limit on address space or the memory is used up.
   std::uint32_t take(MemoryOps& ops, std::uint32_t count, std::size_t align);
@@ -47,6 +50,7 @@ class Zone {
   std::uint32_t align_up(std::uint32_t block, std::size_t align) const;
 
   std::uintptr_t base_ = 0;
+  int advice_ = 0;
   std::uint32_t blocks_ = 0;
   std::uint32_t next_ = 0;       // frontier
   std::uint32_t committed_ = 0;  // next_ <= committed_ <= claimed_ <= blocks_
