@@ -54,7 +54,9 @@ void try_all() {
   syscall(SYS_mincore, 0UL, 0UL, nullptr);
   syscall(SYS_eventfd2, 0U, kCloexec);
   pollfd none{-1, 0, 0};
+#ifdef SYS_poll
   syscall(SYS_poll, &none, 1U, 0);
+#endif
   syscall(SYS_ppoll, &none, 1U, nullptr, nullptr, 0UL);
   syscall(SYS_gettid);
   syscall(SYS_sched_getaffinity, 0, 0UL, nullptr);
