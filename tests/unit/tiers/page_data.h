@@ -1,5 +1,5 @@
-// Seeded page contents for the tests and benchmarks of the compressed tier: what heaps really hold, and what
-// hurts a compressor. The same (kind, seed) always gives the same 4 KiB.
+// Seeded page contents for the tests and benchmarks of the compressed tier: what heaps really hold,
+// and what hurts a compressor. The same (kind, seed) always gives the same 4 KiB.
 #pragma once
 
 #include <cstddef>
@@ -74,7 +74,8 @@ inline std::size_t word(std::uint64_t n, char* out) {
   return length;
 }
 
-// About `count` words. Every third is the start of one of 64 stock phrases: language repeats itself in runs.
+// About `count` words. Every third is the start of one of 64 stock phrases: language repeats itself
+// in runs.
 inline void words(Writer& w, Rng& rng, std::size_t count) {
   char buffer[32];
   for (std::size_t i = 0; i < count; ++i) {
@@ -166,8 +167,8 @@ inline void fill_page(void* page, PageKind kind, std::uint64_t seed) {
   }
 }
 
-// The mix the figures are quoted for: out of 20 pages 4 text, 4 JSON, 4 pointers, 2 integers, 1 doubles, 3
-// objects, 1 sparse, 1 random.
+// The mix the figures are quoted for: out of 20 pages 4 text, 4 JSON, 4 pointers, 2 integers, 1
+// doubles, 3 objects, 1 sparse, 1 random.
 inline PageKind mixed_kind(std::uint64_t i) {
   using enum PageKind;
   static constexpr PageKind kMix[20] = {kText,     kJson,     kPointers, kObjects,  kText,
