@@ -69,8 +69,8 @@ class FaultLoop {
   FaultLoop(const FaultLoop&) = delete;
   FaultLoop& operator=(const FaultLoop&) = delete;
 
-  // `port` open in kHandler mode; it and `sink` outlive the loop. All workers run when this returns
-  // kOk; on failure none does.
+  // `port` open in kHandler mode; it and `sink` outlive the loop. On kOk all workers exist, and are
+  // about to serve; on failure none is left.
   Errno start(ShardedPort& port, FaultSink& sink, const LoopConfig& config);
   bool running() const { return running_; }
   unsigned workers() const { return 2 * shards_; }
@@ -97,6 +97,7 @@ class FaultLoop {
   void stop();
 
   LoopStats stats() const;
+  // From the moment on that the worker may call the sink.
   bool is_worker_thread(std::uint32_t tid) const;
 
  private:
@@ -134,9 +135,9 @@ class FaultLoop {
   void run(Worker& w);
   bool may_serve(const Worker& w) const;
   void wait_for_turn(Worker& w);
-  void serve(Worker& w, Hands& h);
-  // Reads more messages behind the held ones.
-  void take_messages(Worker& w, Hands& h);
+  bool serve(Worker& w, Hands& h);
+  // Reads more messages behind the held ones; false when there were none.
+  bool take_messages(Worker& w, Hands& h);
   // Asks the sink about every held message; the unanswered ones stay.
   void answer(Worker& w, Hands& h);
   void send_wakeups(Worker& w, Hands& h, bool messages_left);

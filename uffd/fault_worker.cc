@@ -7,6 +7,14 @@
 #include "uffd/wake_list.h"
 
 namespace heaptier {
+namespace {
+
+// A worker's counters have one writer: a locked instruction would buy nothing.
+void count_up(std::atomic<std::uint64_t>& counter) {
+  counter.store(counter.load(std::memory_order_relaxed) + 1, std::memory_order_relaxed);
+}
+
+}  // namespace
 
 // A message in a worker's hands.
 struct FaultLoop::Held {
@@ -32,11 +40,11 @@ void* FaultLoop::thread_main(void* worker) {
 }
 
 void FaultLoop::run(Worker& w) {
-  w.tid.store(door::thread_id(), std::memory_order_release);
   // The creator may be of another class and sit on fewer CPUs. Refusals are harmless: it is then
   // served as it is.
   [[maybe_unused]] const Errno class_set = door::set_class(0, w.handler_class);
   [[maybe_unused]] const Errno affinity_set = door::set_affinity(config_.allowed);
+  w.tid.store(door::thread_id(), std::memory_order_release);
   Hands hands;
   while (stopping_.load(std::memory_order_acquire) == 0) {
     if (w.rescued.exchange(0, std::memory_order_acq_rel) != 0) {
@@ -46,12 +54,10 @@ void FaultLoop::run(Worker& w) {
       wait_for_turn(w);
       continue;
     }
-    const door::PollOutcome found = door::poll_two(port_->shard(w.shard).fd(), stop_event_, -1);
-    if (found.lost) {
-      lose_shard(w);
-    } else if (found.ready) {
-      serve(w, hands);
-    }
+    // Read first, ask for something to read only then: the thread that was just woken usually took
+    // the CPU from us, and we run again when it sleeps in its next fault.
+    if (serve(w, hands)) continue;
+    if (door::poll_two(port_->shard(w.shard).fd(), stop_event_, -1).lost) lose_shard(w);
   }
 }
 
@@ -75,44 +81,47 @@ void FaultLoop::lose_shard(Worker& w) {
 
 // --- Serving -----------------------------------------------------------------------------------
 
-// Called when messages wait. The handshake with pause(), as in Dekker's algorithm: we raise our
-// hand, then look whether we may; pause() forbids, then looks whether our hand is up. So after
-// pause() has seen it down we take nothing.
-void FaultLoop::serve(Worker& w, Hands& h) {
+// Reads and serves what is there; false when there was nothing. The handshake with pause(), as in
+// Dekker's algorithm: we raise our hand, then look whether we may; pause() forbids, then looks
+// whether our hand is up. So after pause() has seen it down we take nothing.
+bool FaultLoop::serve(Worker& w, Hands& h) {
   w.in_hand.store(kMessages, std::memory_order_seq_cst);
   h.count = 0;
+  bool any = false;
   for (unsigned round = 0;; ++round) {
     if (round > 0) door::yield();  // all that is left is held by others: let them run
-    if (may_serve(w)) take_messages(w, h);
+    if (may_serve(w)) any = take_messages(w, h) || any;
     if (h.count > 0) answer(w, h);
     if (h.count == 0 || stopping_.load(std::memory_order_acquire) != 0) break;
     send_wakeups(w, h, true);
   }
   send_wakeups(w, h, false);
+  return any;
 }
 
-void FaultLoop::take_messages(Worker& w, Hands& h) {
+bool FaultLoop::take_messages(Worker& w, Hands& h) {
   const std::size_t room = std::min(kBatch, kHeldMessages - h.count);
   std::size_t got = 0;
-  if (room == 0) return;
+  if (room == 0) return false;
   if (port_->shard(w.shard).read_events(h.raw, room, &got).failed()) {
     lose_shard(w);
-    return;
+    return false;
   }
-  if (got == 0) return;
-  w.reads.fetch_add(1, std::memory_order_relaxed);
+  if (got == 0) return false;
+  count_up(w.reads);
   const Nanos read_at = door::now();
   const std::size_t first = h.count;
   for (std::size_t i = 0; i < got; ++i) {
     const DecodedEvent event = decode(h.raw[i]);
     if (event.kind != EventKind::kFault) {
-      w.other_events.fetch_add(1, std::memory_order_relaxed);
+      count_up(w.other_events);
       continue;
     }
     const int cpu = config_.follow ? cpu_of(event.fault.tid) : -1;
     h.held[h.count++] = {event.fault, read_at, cpu};
   }
   if (config_.follow && h.count > first) follow(w, h.held + first, h.count - first);
+  return true;
 }
 
 // Goes to where the new messages' threads run, unless one of them is here already. Among several
@@ -135,7 +144,7 @@ void FaultLoop::follow(Worker& w, const Held* held, std::size_t count) {
     return;
   }
   w.pinned_cpu = target;
-  w.repins.fetch_add(1, std::memory_order_relaxed);
+  count_up(w.repins);
 }
 
 void FaultLoop::float_free(Worker& w) {
@@ -150,7 +159,7 @@ void FaultLoop::answer(Worker& w, Hands& hands) {
     const Held h = hands.held[i];
     const FaultReply reply = sink_->on_fault(h.event, w.number);
     if (reply.verdict == FaultVerdict::kBusy) {
-      w.busy.fetch_add(1, std::memory_order_relaxed);
+      count_up(w.busy);
       hands.held[left++] = h;
       continue;
     }
@@ -162,7 +171,7 @@ void FaultLoop::answer(Worker& w, Hands& hands) {
     }
     hands.wakes.add(range, h.cpu >= 0 && h.cpu == w.pinned_cpu);
     w.service.add(door::now() - h.read_at);
-    w.finished.fetch_add(1, std::memory_order_relaxed);
+    count_up(w.finished);
   }
   hands.count = left;
 }

@@ -209,13 +209,17 @@ TEST_F(Loop, NeverLeavesTheAllowedCpus) {
     ASSERT_TRUE(door::set_affinity(only).ok());
     for (int i = 0; i < 2; ++i) ASSERT_TRUE(page_is_right(m.at(page++)));
     unsigned workers = 0;
-    for (const auto& task : std::filesystem::directory_iterator("/proc/self/task")) {
-      const auto tid = static_cast<std::uint32_t>(std::stoul(task.path().filename()));
-      if (!loop.is_worker_thread(tid)) continue;
-      ++workers;
-      CpuSet theirs;
-      ASSERT_GE(syscall(SYS_sched_getaffinity, tid, sizeof theirs.words, theirs.words), 0);
-      EXPECT_EQ(std::memcmp(&theirs, &first, sizeof theirs), 0);
+    for (int tries = 0; workers < loop.workers() && tries < 1000; ++tries) {
+      if (tries > 0) usleep(1000);  // a worker that has not begun yet
+      workers = 0;
+      for (const auto& task : std::filesystem::directory_iterator("/proc/self/task")) {
+        const auto tid = static_cast<std::uint32_t>(std::stoul(task.path().filename()));
+        if (!loop.is_worker_thread(tid)) continue;
+        ++workers;
+        CpuSet theirs;
+        ASSERT_GE(syscall(SYS_sched_getaffinity, tid, sizeof theirs.words, theirs.words), 0);
+        EXPECT_EQ(std::memcmp(&theirs, &first, sizeof theirs), 0);
+      }
     }
     EXPECT_EQ(workers, loop.workers());
   }
