@@ -226,6 +226,13 @@ def print_table(plain, tiered, fast):
             print("  " + "-" * (sum(widths) + 6))
 
 
+def say_if_disturbed(load_before):
+    """Figures of a busy machine are no figures; what is right and what is wrong stays so."""
+    if load_before > 0.5 * os.cpu_count():
+        print(f"\n  Other work was running (load {load_before:.1f} on {os.cpu_count()} CPUs at the start): "
+              "do not trust the speeds.")
+
+
 def print_where(stats):
     """Where the server's memory was when it ended, from heaptier's own exit report."""
     page = 4096 / MB
@@ -321,6 +328,7 @@ def check_heaptier(arguments):
 
 def show(arguments, processes, directory):
     sides = []
+    load_before = os.getloadavg()[0]
     if arguments.only != "heaptier":
         sides.append(("plain", run_side(processes, directory, arguments, "plain redis-server")))
     if arguments.only != "plain":
@@ -328,6 +336,7 @@ def show(arguments, processes, directory):
     results = dict(sides)
     if len(sides) == 2:
         print_table(results["plain"], results["heaptier"], arguments.fast)
+        say_if_disturbed(load_before)
     if "heaptier" in results:
         print_where(results["heaptier"]["stats"])
     right = print_digests(sides)

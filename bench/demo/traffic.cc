@@ -20,7 +20,7 @@ namespace {
 
 using Clock = std::chrono::steady_clock;
 constexpr auto kSampleEvery = std::chrono::milliseconds(100);
-constexpr double kSaveLimitSeconds = 300;
+constexpr double kSaveLimitSeconds = 60;
 
 // What a connection waits for.
 struct Slot {

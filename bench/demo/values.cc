@@ -92,15 +92,20 @@ void add_document(Random& r, std::string* out) {
   out->append("@example.com\"},\"items\":[");
   for (std::size_t i = 0; i < items; ++i) {
     out->append(i == 0 ? "{\"sku\":\"" : ",{\"sku\":\"");
-    add_hex(r, 12, out);
+    add_hex(r, 10, out);
     out->append("\",\"title\":\"");
-    add_words(r, 3 + r.below(5), out);
+    add_words(r, 2 + r.below(4), out);
+    out->append("\",\"category\":\"");
+    out->append(word(r));
     out->append("\",\"quantity\":");
     add_number(1 + r.below(9), out);
-    out->append(",\"price\":");
+    out->append(",\"unit_price\":{\"amount\":");
     add_number(r.below(100000), out);
-    out->append(",\"currency\":\"EUR\",\"available\":");
-    out->append(r.below(4) == 0 ? "false}" : "true}");
+    out->append(",\"currency\":\"EUR\",\"vat_included\":true},\"available\":");
+    out->append(r.below(4) == 0 ? "false" : "true");
+    out->append(",\"discounts\":[],\"updated_at\":\"2024-03-");
+    add_number(10 + r.below(20), out);
+    out->append("T08:00:00Z\"}");
   }
   out->append("],\"status\":\"");
   out->append(word(r));
@@ -113,13 +118,16 @@ void add_page(Random& r, std::string* out) {
   add_number(r.below(100000000), out);
   out->append("\">\n");
   for (std::size_t i = 0; i < blocks; ++i) {
-    out->append("  <article class=\"card\"><h3><a href=\"/product/");
+    out->append(
+        "  <article class=\"card card--wide\">\n    <h3 class=\"card__title\"><a href=\"/product/");
     add_number(r.below(1000000), out);
     out->append("\">");
     add_words(r, 4, out);
-    out->append("</a></h3><p class=\"text\">");
-    add_words(r, 8 + r.below(16), out);
-    out->append("</p></article>\n");
+    out->append("</a></h3>\n    <p class=\"card__text\">");
+    add_words(r, 6 + r.below(12), out);
+    out->append(
+        "</p>\n    <button class=\"button button--primary\" type=\"button\">Add</button>\n  "
+        "</article>\n");
   }
   out->append("</section>\n");
 }
@@ -127,22 +135,24 @@ void add_page(Random& r, std::string* out) {
 void add_log(Random& r, std::string* out) {
   const std::size_t lines = 6 + r.below(20);
   std::uint64_t seconds = r.below(86400);
+  const unsigned day = static_cast<unsigned>(1 + r.below(28));
   for (std::size_t i = 0; i < lines; ++i) {
     seconds += r.below(3);
     char head[64];
-    const int length =
-        std::snprintf(head, sizeof head, "2024-03-%02u %02u:%02u:%02u.%03u ",
-                      unsigned(1 + r.below(28)), unsigned(seconds / 3600 % 24),
-                      unsigned(seconds / 60 % 60), unsigned(seconds % 60), unsigned(r.below(1000)));
+    const int length = std::snprintf(head, sizeof head, "2024-03-%02u %02u:%02u:%02u.%03u ", day,
+                                     unsigned(seconds / 3600 % 24), unsigned(seconds / 60 % 60),
+                                     unsigned(seconds % 60), unsigned(r.below(1000)));
     out->append(head, static_cast<std::size_t>(length));
     out->append(r.below(8) == 0 ? "WARN  " : "INFO  ");
     out->append(word(r));
-    out->append("-worker request=");
-    add_hex(r, 16, out);
-    out->append(" took=");
-    add_number(r.below(4000), out);
+    out->append("-worker [http-nio-8080-exec-");
+    add_number(1 + r.below(16), out);
+    out->append("] com.example.shop.OrderController request=");
+    add_hex(r, 8, out);
+    out->append(" status=200 took=");
+    add_number(r.below(400), out);
     out->append("ms ");
-    add_words(r, 5, out);
+    add_words(r, 4, out);
     out->push_back('\n');
   }
 }
