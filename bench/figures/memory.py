@@ -22,7 +22,9 @@ def run(context):
     # What is left of the process when the pages of its heap and the pool are taken away: heaptier's metadata, the
     # allocator's own, the code and data of the program. An account that hides something shows here.
     rest = resident - pages - stats["pool_held_bytes"]
-    share = stats["metadata_bytes"] / stats["heap_managed_bytes"] * 100
-    note = (f"{stats['metadata_bytes'] / MIB:.1f} of {stats['heap_managed_bytes'] / MIB:.0f} MiB; "
-            f"process beyond pages and pool {rest / MIB:.1f} MiB")
+    # Of the pages that hold something, wherever they are: address space that nobody touched is no memory managed.
+    managed = pages + sum(stats[f"{state}_pages"] for state in ("stored", "filled", "poisoned")) * PAGE
+    share = stats["metadata_bytes"] / managed * 100
+    note = (f"{stats['metadata_bytes'] / MIB:.1f} of {managed / MIB:.0f} MiB in {stats['heap_managed_bytes'] / MIB:.0f} "
+            f"MiB of pageblocks; process beyond pages and pool {rest / MIB:.1f} MiB")
     return [Row("memory of heaptier itself", "heap managed", share, ("<=", 0.5), unit=" %", note=note)]
