@@ -16,6 +16,8 @@ namespace {
 
 constexpr std::size_t kStackBytes = std::size_t{256} << 10;
 constexpr unsigned kMostShards = 4;
+// log2 of the entries that the queues of clean pages start with: 4096, 32 KiB.
+constexpr unsigned kFirstProbation = 12;
 constexpr std::size_t kSuperviseEvery = 1'000'000;  // ns
 
 unsigned shards_for(const Options& options) {
@@ -50,8 +52,8 @@ Errno Background::prepare() {
   own_.staging = bootstrap::allocate_array<char>(kStagingPages * kPageSize);
   // Room for a quarter of a large heap's pages on probation; memory is used only as far as the
   // queue fills.
-  if (own_.staging == nullptr || core_.fetched.init(20).failed() ||
-      core_.copied.init(20).failed()) {
+  if (own_.staging == nullptr || core_.fetched.init(kFirstProbation).failed() ||
+      core_.copied.init(kFirstProbation).failed()) {
     return {ENOMEM};
   }
   stack_bytes_ = kStackBytes;

@@ -19,6 +19,27 @@ Errno Probation::init(unsigned log2_entries) {
   return kOk;
 }
 
+Errno Probation::grow_if_crowded() {
+  std::uint64_t room = 0;
+  {
+    SpinGuard guard(lock_);
+    room = mask_ + 1;
+    if (entries_ == nullptr || (head_ - tail_) * 4 < room * 3) return kOk;
+  }
+  auto* bigger = bootstrap::allocate_array<Entry>(room * 2);
+  if (bigger == nullptr) return {ENOMEM};
+  Entry* old = nullptr;
+  {
+    SpinGuard guard(lock_);
+    old = entries_;
+    for (std::uint64_t i = tail_; i < head_; ++i) bigger[i & (room * 2 - 1)] = old[i & mask_];
+    entries_ = bigger;
+    mask_ = room * 2 - 1;
+  }
+  bootstrap::release(old, room * sizeof(Entry));
+  return kOk;
+}
+
 bool Probation::push(PageIndex p, Nanos when) {
   SpinGuard guard(lock_);
   if (entries_ == nullptr || head_ - tail_ > mask_) return false;

@@ -20,6 +20,10 @@ class Probation {
   // Room for 2^log2_entries pages. Memory is used as the queue fills.
   Errno init(unsigned log2_entries);
 
+  // Doubles the room when it is three quarters full. A ring touches all its memory however little is queued, so it starts
+  // small. ENOMEM: it stays as it is. The background thread, now and then.
+  Errno grow_if_crowded();
+
   // False: full (the page stays clean and mapped; a later sweep finds it again).
   bool push(PageIndex p, Nanos when);
   // The oldest `max` entries that came at or before `until`, in order. Returns how many.

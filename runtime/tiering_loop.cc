@@ -117,6 +117,9 @@ void TieringLoop::set_marks(const MemorySituation& situation) {
 
 void TieringLoop::tick(Nanos now, MemorySituation situation) {
   core_.stats.ticks.add();
+  if (core_.fetched.grow_if_crowded().failed() || core_.copied.grow_if_crowded().failed()) {
+    core_.stats.errors_memory.add();
+  }
   // The heap cannot hold more than was carved of it; below the mark there is nothing to look for.
   const std::uint64_t carved = core_.space.usage().carved_bytes;
   if (core_.table.managed_blocks() == 0) {

@@ -102,6 +102,21 @@ TEST(Probation, FirstInFirstOutAndBounded) {
   EXPECT_EQ(out[0].v, 2u);
 }
 
+TEST(Probation, GrowsWhenCrowdedAndKeepsItsOrder) {
+  Probation q;
+  ASSERT_TRUE(q.init(3).ok());
+  PageIndex out[64];
+  for (std::uint32_t i = 0; i < 5; ++i) ASSERT_TRUE(q.push({i}, Nanos{}));
+  ASSERT_EQ(q.pop(out, 5, Nanos{}), 5u);  // so that the queue lies across the end of the ring
+  for (std::uint32_t i = 100; i < 105; ++i) ASSERT_TRUE(q.push({i}, Nanos{}));
+  ASSERT_TRUE(q.grow_if_crowded().ok());
+  ASSERT_TRUE(q.push({105}, Nanos{}));
+  ASSERT_TRUE(q.grow_if_crowded().ok());
+  for (std::uint32_t i = 106; i < 112; ++i) ASSERT_TRUE(q.push({i}, Nanos{}));
+  ASSERT_EQ(q.pop(out, 64, Nanos{}), 12u);
+  for (std::uint32_t i = 0; i < 12; ++i) EXPECT_EQ(out[i].v, 100 + i);
+}
+
 TEST(OperationGate, ClosingWaitsForThoseInsideAndHoldsOthersBack) {
   OperationGate gate;
   std::atomic<int> done{0};
