@@ -34,7 +34,7 @@ constexpr std::uint64_t kMissesPerHint = 4;
 constexpr std::uint64_t kCollapseNanos = 600'000;
 
 // Dense enough to be made huge: the pages added are at most 2 % of the block.
-constexpr std::uint32_t kDensePages = kPagesPerBlock * 98 / 100;
+constexpr std::uint32_t kDensePages = (kPagesPerBlock * 98 + 99) / 100;
 
 // A parked block of which this many pages came straight back is hot as a whole: the rest is brought
 // home before it faults too.
@@ -155,7 +155,7 @@ void HotsetPolicy::plan_remaining_sweeps(View& view, Nanos now, Plan& plan) {
 
 // While memory is plentiful, what is dense may be made huge.
 void HotsetPolicy::plan_collapses(View& view, Nanos now, const Budget& budget, Plan& plan) {
-  collapses_.refill(budget.hint_nanos, kCollapseNanos);
+  collapses_.refill(budget.hint_nanos, std::max(budget.hint_nanos, kCollapseNanos));
   const auto count = static_cast<std::uint32_t>(view.blocks.size());
   for (std::uint32_t visited = 0; visited < count && collapses_.any(); ++visited) {
     if (view.clock_hand >= count) view.clock_hand = 0;

@@ -17,7 +17,7 @@ class ReturnShare {
   constexpr void note(std::uint32_t returned, std::uint32_t parked) {
     if (parked == 0) return;
     const std::uint32_t x = std::min(returned, parked) * kOne / parked;
-    share_ = (share_ * 7 + x + 4) / 8;
+    share_ = (share_ * 7 + x) / 8;
   }
   constexpr std::uint64_t returning(std::uint64_t pages) const { return pages * share_ / kOne; }
   // Of `pages` parked, how many are likely to be stored. A quarter at least: a run of hot blocks
@@ -31,7 +31,7 @@ class ReturnShare {
   }
 
  private:
-  static constexpr std::uint32_t kOne = 256;
+  static constexpr std::uint32_t kOne = 1 << 16;
   static constexpr std::uint32_t kHighest = kOne * 3 / 4;
   std::uint32_t share_ = kOne / 2;
 };
