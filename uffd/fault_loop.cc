@@ -4,7 +4,6 @@
 #include <cerrno>
 
 #include "runtime/base/spinlock.h"
-#include "uffd/thread_cpu.h"
 
 namespace heaptier {
 namespace {
@@ -29,7 +28,8 @@ Errno FaultLoop::start(ShardedPort& port, FaultSink& sink, const LoopConfig& con
   sink_ = &sink;
   config_ = config;
   shards_ = port.count();
-  if (config_.allowed.empty()) {
+  restricted_ = !config_.allowed.empty();
+  if (!restricted_) {
     if (Errno e = door::get_affinity(&config_.allowed); e.failed()) return e;
   }
   if (Errno e = door::make_event(&stop_event_); e.failed()) return e;
@@ -123,9 +123,9 @@ void FaultLoop::open_gate() {
 
 Errno FaultLoop::restart_in_child(ShardedPort& fresh) {
   if (!running_ || fresh.count() != shards_ || !fresh.is_open()) return {EINVAL};
-  note_fork_in_child();
-  // The event is shared with the parent: let go of it, and never raise it.
-  door::close_fd(stop_event_);
+  // The parent's event is not ours to raise, and not even ours to close: where the parent's threads
+  // had a table of descriptors of their own, the number means something else here. It goes at the
+  // next exec.
   stop_event_ = -1;
   port_ = &fresh;
   cpu_time_of_ended_ = {};

@@ -36,7 +36,8 @@ struct LoopConfig {
   // libc's own pthread_create; null: the one that the linker finds (a preloaded wrapper would run
   // around ours).
   int (*create_thread)(pthread_t*, const pthread_attr_t*, void* (*)(void*), void*) = nullptr;
-  // CPUs that workers may move to. Empty: those of the thread that calls start().
+  // CPUs that workers may use at all. Empty: wherever a faulting thread runs, and for those that
+  // are not known, the CPUs of the thread that calls start().
   CpuSet allowed;
   // False: the handler floats, wherever the scheduler puts it (for comparison).
   bool follow = true;
@@ -82,10 +83,10 @@ class FaultLoop {
   void pause();
   void resume();
 
-  // In a fork's child, between pause() in the parent and instead of resume(): makes new workers, on
-  // the same stacks, on `fresh` (as many shards as before). Only those of the class in force; the
-  // others when they are needed. The heap must be usable already: glibc allocates a little for
-  // every thread.
+  // In a fork's child, when the parent was in pause(), and instead of resume(): makes new workers,
+  // on the same stacks, on `fresh` (as many shards as before). Only those of the class in force;
+  // the others when they are needed. The heap must be usable already: glibc allocates a little for
+  // every thread. The caller has told thread_cpu.h of the fork.
   Errno restart_in_child(ShardedPort& fresh);
 
   // Looks for faults that wait for a CPU and changes the class. About each millisecond while faults
@@ -158,6 +159,7 @@ class FaultLoop {
   ShardedPort* port_ = nullptr;
   FaultSink* sink_ = nullptr;
   LoopConfig config_;
+  bool restricted_ = false;  // config_.allowed was given
   unsigned shards_ = 0;
   bool running_ = false;
   int stop_event_ = -1;  // readable: stop

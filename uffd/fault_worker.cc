@@ -129,7 +129,7 @@ bool FaultLoop::take_messages(Worker& w, Hands& h) {
 void FaultLoop::follow(Worker& w, const Held* held, std::size_t count) {
   int target = -1;
   for (std::size_t i = 0; i < count; ++i) {
-    if (held[i].cpu < 0 || !config_.allowed.has(held[i].cpu)) continue;
+    if (held[i].cpu < 0 || (restricted_ && !config_.allowed.has(held[i].cpu))) continue;
     if (held[i].cpu == w.pinned_cpu) return;
     if (target < 0) target = held[i].cpu;
   }

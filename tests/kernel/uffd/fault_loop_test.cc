@@ -226,6 +226,35 @@ TEST_F(Loop, NeverLeavesTheAllowedCpus) {
   ASSERT_TRUE(door::set_affinity(all).ok());
 }
 
+// A program that pins its first thread and lets the others run elsewhere: the handler goes there
+// all the same.
+TEST_F(Loop, GoesWhereFaultersRunAlsoOutsideOfTheStartersCpus) {
+  CpuSet all;
+  ASSERT_TRUE(door::get_affinity(&all).ok());
+  int first = -1;
+  int last = -1;
+  for (int cpu = 0; cpu < 1024; ++cpu) {
+    if (!all.has(cpu)) continue;
+    if (first < 0) first = cpu;
+    last = cpu;
+  }
+  if (first == last) GTEST_SKIP() << "only one CPU";
+  CpuSet only;
+  only.add(first);
+  ASSERT_TRUE(door::set_affinity(only).ok());
+  restart(1);
+  only = {};
+  only.add(last);
+  ASSERT_TRUE(door::set_affinity(only).ok());
+  const Follower follower;
+  if (cpu_of(door::thread_id()) < 0) GTEST_SKIP() << "this libc registers no rseq area";
+  const Mapping m(4 * kPageSize);
+  ASSERT_TRUE(port.register_range(m.at(), m.bytes()).ok());
+  for (std::size_t i = 0; i < 4; ++i) ASSERT_TRUE(page_is_right(m.at(i)));
+  EXPECT_EQ(loop.stats().repins, 1u);
+  ASSERT_TRUE(door::set_affinity(all).ok());
+}
+
 TEST_F(Loop, PausesUnderFire) {
   const Mapping m(64 * kPageSize);
   ASSERT_TRUE(port.register_range(m.at(), m.bytes()).ok());
@@ -304,6 +333,7 @@ TEST_F(Loop, ForkedChildrenServeThemselves) {
     const int status = in_child([&] {
       ShardedPort fresh;
       port.close();
+      note_fork_in_child();
       if (fresh.open(OpenMode::kHandler, 2, nullptr).failed()) return 1;
       if (fresh.register_range(m.at(), m.bytes()).failed()) return 2;
       sink.use(fresh);
@@ -313,11 +343,13 @@ TEST_F(Loop, ForkedChildrenServeThemselves) {
         if (!page_is_right(m.at(i)) || !page_is_right(m.at(far + i))) return 5;
       }
       if (loop.stats().faults != 20) return 6;
+      if (cpu_of(door::thread_id()) >= 0 && loop.stats().repins == 0) return 9;
       // and the children of children
       loop.pause();
       const int grandchild = in_child([&] {
         ShardedPort fresher;
         fresh.close();
+        note_fork_in_child();
         if (fresher.open(OpenMode::kHandler, 2, nullptr).failed()) return 1;
         if (fresher.register_range(m.at(), m.bytes()).failed()) return 2;
         sink.use(fresher);
