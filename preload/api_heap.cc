@@ -5,6 +5,7 @@
 #include "preload/next_heap.h"
 #include "preload/process.h"
 #include "runtime/base/errno.h"
+#include "runtime/engine.h"
 #include "runtime/heap/jemalloc_heap.h"
 #include "runtime/include/heaptier/heaptier.h"
 
@@ -40,6 +41,7 @@ heaptier_heap* heaptier_heap_create(unsigned flags) {
     if (heap.taken.load(std::memory_order_relaxed) || heap.taken.exchange(true)) continue;
     if (stands_aside()) return &heap;
     heap.arena = heaptier::jemalloc::create_arena(mobility, (flags & HEAPTIER_HEAP_USER_ONLY) != 0);
+    if ((flags & HEAPTIER_HEAP_USER_ONLY) != 0) heaptier::engine().expect_user_only();
     if (heap.arena != heaptier::HeapArena{}) return &heap;
     heap.taken.store(false);
     return nullptr;

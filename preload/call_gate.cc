@@ -14,7 +14,8 @@ namespace {
 constinit std::atomic<bool> allowed{false};
 
 void close_call_gate() {
-  gates.other_malloc.store(nullptr, std::memory_order_relaxed);
+  gates.givers_pass.store(false, std::memory_order_relaxed);
+  gates.other_serves.store(nullptr, std::memory_order_relaxed);
   gates.call_bytes.store(~std::size_t{0}, std::memory_order_relaxed);
 }
 
@@ -35,7 +36,8 @@ constinit std::atomic<bool> aside{false};
 
 HeapAside::HeapAside()
     : call_bytes_(gates.call_bytes.load(std::memory_order_relaxed)),
-      other_malloc_(gates.other_malloc.load(std::memory_order_relaxed)) {
+      givers_pass_(gates.givers_pass.load(std::memory_order_relaxed)),
+      other_serves_(gates.other_serves.load(std::memory_order_relaxed)) {
   close_call_gate();
   aside.store(true, std::memory_order_release);
 }
@@ -43,10 +45,13 @@ HeapAside::HeapAside()
 HeapAside::~HeapAside() {
   aside.store(false, std::memory_order_release);
   gates.call_bytes.store(call_bytes_, std::memory_order_relaxed);
-  gates.other_malloc.store(other_malloc_, std::memory_order_relaxed);
+  gates.givers_pass.store(givers_pass_, std::memory_order_relaxed);
+  gates.other_serves.store(other_serves_, std::memory_order_relaxed);
 }
 
-bool HeapAside::now() { return aside.load(std::memory_order_acquire); }
+bool HeapAside::now() {
+  return aside.load(std::memory_order_acquire);
+}
 
 ContentSink& content_sink() {
   return the_sink;
@@ -60,8 +65,9 @@ void open_call_gate() {
   } else if (mode() == Mode::kMimalloc) {
     gates.libc_start.store(libc.start, std::memory_order_relaxed);
     gates.libc_bytes.store(libc.end - libc.start, std::memory_order_relaxed);
-    gates.other_malloc.store(mimalloc::functions().malloc, std::memory_order_release);
+    gates.other_serves.store(&mimalloc::heap(), std::memory_order_release);
   }
+  gates.givers_pass.store(true, std::memory_order_release);
 }
 
 void allow_waking() {

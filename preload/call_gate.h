@@ -7,6 +7,7 @@
 #include <cstdint>
 
 #include "runtime/heap/content.h"
+#include "runtime/heap/gates.h"
 
 namespace heaptier::preload {
 
@@ -24,9 +25,9 @@ void allow_waking();
 // the application: libc and the dynamic linker may hold locks that starting a thread needs.
 void wake_if_wanted(std::uintptr_t caller);
 
-// While one of these lives every allocation comes from the early heap: in a forked child until faults
-// are served again. Threads are started then, and the heap they would allocate from may be away.
-// One thread runs besides heaptier's own.
+// While one of these lives every allocation comes from the early heap: in a forked child until
+// faults are served again. Threads are started then, and the heap they would allocate from may be
+// away. One thread runs besides heaptier's own.
 class HeapAside {
  public:
   HeapAside();
@@ -37,7 +38,8 @@ class HeapAside {
 
  private:
   std::size_t call_bytes_;
-  void* (*other_malloc_)(std::size_t);
+  bool givers_pass_;
+  const OtherHeap* other_serves_;
 };
 
 }  // namespace heaptier::preload

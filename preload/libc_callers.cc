@@ -7,6 +7,7 @@
 #include <iterator>
 
 #include "preload/next_heap.h"
+#include "runtime/heap/gates.h"
 
 namespace heaptier::preload {
 namespace {
@@ -86,9 +87,12 @@ CodeRange libc_code() {
 }
 
 bool is_libc_internal(std::uintptr_t caller) {
-  return libc.holds(caller) &&
-         std::none_of(givers, givers + giver_count,
-                      [caller](const CodeRange& r) { return r.holds(caller); });
+  if (!libc.holds(caller)) return false;
+  const bool internal =
+      std::none_of(givers, givers + giver_count,
+                   [caller](const CodeRange& range) { return range.holds(caller); });
+  if (!internal) gates.giver(caller).store(caller, std::memory_order_relaxed);
+  return internal;
 }
 
 bool is_system_caller(std::uintptr_t caller) {

@@ -30,9 +30,8 @@ void* from_jemalloc(std::size_t bytes, std::size_t align, bool zeroed) {
 }
 
 void* from_mimalloc(std::size_t bytes, std::size_t align, bool zeroed) {
-  const mimalloc::Functions& f = mimalloc::functions();
-  if (align != 0) return zeroed ? f.zalloc_aligned(bytes, align) : f.malloc_aligned(bytes, align);
-  return zeroed ? f.zalloc(bytes) : f.malloc(bytes);
+  if (zeroed) return mimalloc::zalloc(bytes, align);
+  return align == 0 ? mimalloc::heap().malloc(bytes) : mimalloc::heap().aligned_alloc(align, bytes);
 }
 
 enum class Whose { kNobody, kEarly, kShort, kSpecial, kMimalloc, kForeign };
@@ -102,7 +101,7 @@ void* reallocate_long(void* p, std::size_t bytes, std::uintptr_t caller) {
       if (void* moved = jemalloc::reallocate(p, bytes)) return moved;
       return failed();
     case Whose::kMimalloc:
-      if (void* moved = mimalloc::functions().realloc(p, bytes)) return moved;
+      if (void* moved = mimalloc::heap().realloc(p, bytes)) return moved;
       return failed();
     case Whose::kForeign:
       if (next_heap::looks_like_libc(p)) {
@@ -132,7 +131,7 @@ void release_long(void* p) {
       jemalloc::release(p);
       return;
     case Whose::kMimalloc:
-      mimalloc::functions().free(p);
+      mimalloc::heap().free(p);
       return;
     case Whose::kForeign:
       next_heap::release_foreign(p);
@@ -153,7 +152,7 @@ std::size_t usable_size_long(void* p) {
     case Whose::kSpecial:
       return je_malloc_usable_size(p);
     case Whose::kMimalloc:
-      return mimalloc::functions().usable_size(p);
+      return mimalloc::usable_size(p);
     case Whose::kForeign:
       return next_heap::looks_like_libc(p) ? next_heap::usable_size(p) : 0;
     case Whose::kEarly:

@@ -13,6 +13,7 @@
 #include "preload/next_heap.h"
 #include "preload/other_way.h"
 #include "preload/process.h"
+#include "runtime/base/errno.h"
 #include "runtime/base/units.h"
 #include "runtime/heap/gates.h"
 #include "runtime/heap/jemalloc_heap.h"
@@ -26,16 +27,32 @@ using heaptier::preload::allocate_long;
 
 namespace {
 
-void* aligned(std::size_t align, std::size_t bytes, std::uintptr_t caller) {
-  if (gates.long_way_from(caller)) [[unlikely]]
-    return allocate_long(bytes, align, false, caller);
-  return je_mallocx(std::max(bytes, std::size_t{1}), MALLOCX_LG_ALIGN(std::countr_zero(align)));
+constexpr std::size_t kHalfWord = std::size_t{1} << 32;
+
+// Apart, so that the short way needs no frame.
+[[gnu::noinline]] void* calloc_long(std::size_t count, std::size_t bytes, std::uintptr_t caller) {
+  std::size_t all = 0;
+  if (__builtin_mul_overflow(count, bytes, &all)) {
+    errno = ENOMEM;
+    return nullptr;
+  }
+  return allocate_long(all, 0, true, caller);
 }
 
-void* aligned_or_errno(std::size_t align, std::size_t bytes, std::uintptr_t caller) {
-  void* p = aligned(align, bytes, caller);
-  if (p == nullptr) errno = ENOMEM;
-  return p;
+// The long ways of calloc and of the aligned family, with the other heap's short cut.
+void* calloc_other(std::size_t count, std::size_t bytes, std::uintptr_t caller) {
+  if (const heaptier::OtherHeap* other = gates.other_for(caller)) {
+    if ((count | bytes) < kHalfWord) return other->calloc(count, bytes);
+  }
+  return calloc_long(count, bytes, caller);
+}
+
+void* aligned_other(std::size_t align, std::size_t bytes, std::uintptr_t caller) {
+  const heaptier::OtherHeap* other = gates.other_for(caller);
+  if (other != nullptr && bytes < heaptier::preload::kAbsurd) {
+    return other->aligned_alloc(align, bytes);
+  }
+  return allocate_long(bytes, align, false, caller);
 }
 
 }  // namespace
@@ -49,12 +66,7 @@ HEAPTIER_EXPORT void* malloc(std::size_t bytes) {
 
 HEAPTIER_EXPORT void* calloc(std::size_t count, std::size_t bytes) {
   if (gates.long_way_from(HEAPTIER_CALLER())) [[unlikely]] {
-    std::size_t all = 0;
-    if (__builtin_mul_overflow(count, bytes, &all)) {
-      errno = ENOMEM;
-      return nullptr;
-    }
-    return allocate_long(all, 0, true, HEAPTIER_CALLER());
+    return calloc_other(count, bytes, HEAPTIER_CALLER());
   }
   return je_calloc(count, bytes);
 }
@@ -62,7 +74,7 @@ HEAPTIER_EXPORT void* calloc(std::size_t count, std::size_t bytes) {
 HEAPTIER_EXPORT void* realloc(void* p, std::size_t bytes) {
   if (gates.short_way_for(p)) [[likely]]
     return je_realloc(p, bytes);
-  return heaptier::preload::reallocate_long(p, bytes, HEAPTIER_CALLER());
+  return heaptier::preload::reallocate_other(p, bytes, HEAPTIER_CALLER());
 }
 
 HEAPTIER_EXPORT void* reallocarray(void* p, std::size_t count, std::size_t bytes) noexcept {
@@ -73,13 +85,13 @@ HEAPTIER_EXPORT void* reallocarray(void* p, std::size_t count, std::size_t bytes
   }
   if (gates.short_way_for(p)) [[likely]]
     return je_realloc(p, all);
-  return heaptier::preload::reallocate_long(p, all, HEAPTIER_CALLER());
+  return heaptier::preload::reallocate_other(p, all, HEAPTIER_CALLER());
 }
 
 HEAPTIER_EXPORT void free(void* p) {
   if (gates.short_way_for(p)) [[likely]]
     return je_free(p);
-  heaptier::preload::release_long(p);
+  heaptier::preload::release_other(p);
 }
 
 HEAPTIER_EXPORT void cfree(void* p) {
@@ -88,11 +100,25 @@ HEAPTIER_EXPORT void cfree(void* p) {
 
 // The sizes and alignments that are refused, and with what, are libc's and POSIX'.
 HEAPTIER_EXPORT void* aligned_alloc(std::size_t align, std::size_t bytes) noexcept {
+  if (!gates.long_way_from(HEAPTIER_CALLER())) [[likely]]
+    return je_aligned_alloc(align, bytes);
   if (!std::has_single_bit(align)) {
     errno = EINVAL;
     return nullptr;
   }
-  return aligned_or_errno(align, bytes, HEAPTIER_CALLER());
+  return aligned_other(align, bytes, HEAPTIER_CALLER());
+}
+
+HEAPTIER_EXPORT int posix_memalign(void** out, std::size_t align, std::size_t bytes) noexcept {
+  if (!gates.long_way_from(HEAPTIER_CALLER())) [[likely]] {
+    return je_posix_memalign(out, align, bytes);
+  }
+  if (!std::has_single_bit(align) || align < sizeof(void*)) return EINVAL;
+  heaptier::ErrnoKeeper keep;
+  void* p = aligned_other(align, bytes, HEAPTIER_CALLER());
+  if (p == nullptr) return ENOMEM;
+  *out = p;
+  return 0;
 }
 
 HEAPTIER_EXPORT void* memalign(std::size_t align, std::size_t bytes) noexcept {
@@ -102,31 +128,28 @@ HEAPTIER_EXPORT void* memalign(std::size_t align, std::size_t bytes) noexcept {
     return nullptr;
   }
   // libc rounds an alignment up to a power of two.
-  return aligned_or_errno(std::bit_ceil(std::max(align, std::size_t{1})), bytes, HEAPTIER_CALLER());
-}
-
-HEAPTIER_EXPORT int posix_memalign(void** out, std::size_t align, std::size_t bytes) noexcept {
-  if (!std::has_single_bit(align) || align < sizeof(void*)) return EINVAL;
-  const int saved = errno;
-  void* p = aligned(align, bytes, HEAPTIER_CALLER());
-  errno = saved;
-  if (p == nullptr) return ENOMEM;
-  *out = p;
-  return 0;
+  align = std::bit_ceil(std::max(align, std::size_t{1}));
+  if (!gates.long_way_from(HEAPTIER_CALLER())) [[likely]]
+    return je_memalign(align, bytes);
+  return aligned_other(align, bytes, HEAPTIER_CALLER());
 }
 
 HEAPTIER_EXPORT void* valloc(std::size_t bytes) noexcept {
-  return aligned_or_errno(heaptier::kPageSize, bytes, HEAPTIER_CALLER());
+  if (!gates.long_way_from(HEAPTIER_CALLER())) [[likely]]
+    return je_valloc(bytes);
+  return aligned_other(heaptier::kPageSize, bytes, HEAPTIER_CALLER());
 }
 
 HEAPTIER_EXPORT void* pvalloc(std::size_t bytes) noexcept {
   const std::size_t rounded =
       heaptier::round_up(std::max(bytes, std::size_t{1}), heaptier::kPageSize);
-  if (rounded < bytes || rounded == 0) {
+  if (rounded < bytes) {
     errno = ENOMEM;
     return nullptr;
   }
-  return aligned_or_errno(heaptier::kPageSize, rounded, HEAPTIER_CALLER());
+  if (!gates.long_way_from(HEAPTIER_CALLER())) [[likely]]
+    return je_valloc(rounded);
+  return aligned_other(heaptier::kPageSize, rounded, HEAPTIER_CALLER());
 }
 
 HEAPTIER_EXPORT std::size_t malloc_usable_size(void* p) noexcept {

@@ -62,7 +62,7 @@ HEAPTIER_EXPORT int malloc_trim(std::size_t pad) noexcept {
   if (stands_aside("malloc_trim", &next)) return next(pad);
   heaptier::jemalloc::purge();
   if (heaptier::preload::mode() == heaptier::preload::Mode::kMimalloc) {
-    heaptier::mimalloc::functions().collect(true);
+    heaptier::mimalloc::collect();
   }
   return 1;
 }

@@ -43,7 +43,13 @@ std::new_handler current_handler() {
 }
 
 void* try_once(std::size_t bytes, std::size_t align, std::uintptr_t caller) {
-  if (gates.long_way_from(caller)) return allocate_long(bytes, align, false, caller);
+  if (gates.long_way_from(caller)) {
+    const heaptier::OtherHeap* other = align == 0 ? nullptr : gates.other_for(caller);
+    if (other != nullptr && bytes < heaptier::preload::kAbsurd) {
+      return other->aligned_alloc(align, bytes);
+    }
+    return allocate_long(bytes, align, false, caller);
+  }
   if (align == 0) return je_malloc(bytes);
   return je_mallocx(bytes == 0 ? 1 : bytes, MALLOCX_LG_ALIGN(std::countr_zero(align)));
 }

@@ -11,6 +11,15 @@
 
 namespace heaptier {
 
+// A heap that serves in jemalloc's place.
+struct OtherHeap {
+  void* (*malloc)(std::size_t);
+  void* (*calloc)(std::size_t, std::size_t);
+  void* (*realloc)(void*, std::size_t);
+  void* (*aligned_alloc)(std::size_t align, std::size_t bytes);
+  void (*free)(void*);
+};
+
 struct alignas(64) Gates {
   // malloc: a caller in [call_start, +call_bytes) takes the long way. Everybody does until heaptier
   // is ready, while the engine wants to be woken, and where jemalloc is not the heap.
@@ -21,15 +30,19 @@ struct alignas(64) Gates {
   std::atomic<std::uintptr_t> free_start{0};
   std::atomic<std::size_t> free_bytes{0};
 
-  // Where jemalloc is not the heap, the long way has a short cut: pointers in [other_start,
-  // +other_bytes) are the other heap's, and these are its functions. Null: there is none.
-  std::atomic<std::uintptr_t> other_start{0};
-  std::atomic<std::size_t> other_bytes{0};
-  std::atomic<void* (*)(std::size_t)> other_malloc{nullptr};
-  std::atomic<void (*)(void*)> other_free{nullptr};
-  // libc's code, for the callers that even then take the long way.
+  // The long way has two short cuts, both closed while nobody may pass. Callers in libc that ask on
+  // the application's behalf (strdup), as they become known:
+  static constexpr std::size_t kGivers = 64;
+  std::atomic<bool> givers_pass{false};
+  std::atomic<std::uintptr_t> givers[kGivers] = {};
+  // And, where another heap serves, its functions, for callers outside of libc:
+  std::atomic<const OtherHeap*> other_serves{nullptr};
   std::atomic<std::uintptr_t> libc_start{0};
   std::atomic<std::size_t> libc_bytes{0};
+  // Pointers in [other_start, +other_bytes) are that heap's.
+  std::atomic<std::uintptr_t> other_start{0};
+  std::atomic<std::size_t> other_bytes{0};
+  std::atomic<const OtherHeap*> other_owns{nullptr};
 
   bool long_way_from(std::uintptr_t caller) const {
     return caller - call_start.load(std::memory_order_relaxed) <
@@ -38,6 +51,21 @@ struct alignas(64) Gates {
   bool short_way_for(const void* p) const {
     return reinterpret_cast<std::uintptr_t>(p) - free_start.load(std::memory_order_relaxed) <
            free_bytes.load(std::memory_order_relaxed);
+  }
+  std::atomic<std::uintptr_t>& giver(std::uintptr_t caller) {
+    return givers[(caller ^ (caller >> 6)) % kGivers];
+  }
+  bool gives(std::uintptr_t caller) {
+    return givers_pass.load(std::memory_order_relaxed) &&
+           giver(caller).load(std::memory_order_relaxed) == caller;
+  }
+  // The other heap, if it serves this caller.
+  const OtherHeap* other_for(std::uintptr_t caller) {
+    const OtherHeap* other = other_serves.load(std::memory_order_relaxed);
+    if (other == nullptr) return nullptr;
+    const bool from_libc = caller - libc_start.load(std::memory_order_relaxed) <
+                           libc_bytes.load(std::memory_order_relaxed);
+    return !from_libc || gives(caller) ? other : nullptr;
   }
   bool other_way_for(const void* p) const {
     return reinterpret_cast<std::uintptr_t>(p) - other_start.load(std::memory_order_relaxed) <

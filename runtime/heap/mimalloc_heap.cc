@@ -8,6 +8,7 @@
 #include <cstring>
 
 #include "runtime/heap/gates.h"
+#include "runtime/heap/jemalloc_names.h"
 
 namespace heaptier::mimalloc {
 namespace {
@@ -16,7 +17,15 @@ constexpr std::size_t kSegment = std::size_t{32} << 20;
 // mimalloc 2.x; 3.x keeps its names but not its ways with address space.
 constexpr const char* kLibrary = "libmimalloc.so.2";
 
-constinit Functions table{};
+constinit OtherHeap table{};
+struct More {
+  void* (*zalloc)(std::size_t);
+  void* (*zalloc_aligned)(std::size_t, std::size_t);
+  void* (*malloc_aligned)(std::size_t, std::size_t);
+  std::size_t (*usable_size)(const void*);
+  void (*collect)(bool force);
+};
+constinit More more{};
 constinit Space* the_space = nullptr;
 constinit ContentSink* the_sink = nullptr;
 constinit std::atomic<std::uintptr_t> code_start{0};
@@ -63,32 +72,55 @@ bool look_up(void* library, F*& out, const char* name) {
 bool load(Space& space, ContentSink& sink) {
   the_space = &space;
   the_sink = &sink;
-  loading.store(true);
-  void* library = dlopen(kLibrary, RTLD_NOW | RTLD_LOCAL);
-  const bool complete = library != nullptr && look_up(library, table.malloc, "mi_malloc") &&
-                        look_up(library, table.zalloc, "mi_zalloc") &&
-                        look_up(library, table.malloc_aligned, "mi_malloc_aligned") &&
-                        look_up(library, table.zalloc_aligned, "mi_zalloc_aligned") &&
-                        look_up(library, table.realloc, "mi_realloc") &&
-                        look_up(library, table.free, "mi_free") &&
-                        look_up(library, table.usable_size, "mi_usable_size") &&
-                        look_up(library, table.collect, "mi_collect");
-  if (complete) learn_code(reinterpret_cast<std::uintptr_t>(table.malloc));
-  loading.store(false);
-  if (!complete || code_bytes.load() == 0) return false;
-  // jemalloc's ordinary memory so far lies below; should it ever need more, it closes this gate.
+  // What jemalloc has of the ordinary zone so far lies below; should it ever need more, it closes
+  // this gate again. Open before mimalloc's constructor takes its first memory.
+  je_free(je_malloc(1));  // it takes its first pageblock now rather than for the dynamic linker
   const AddressRange zone = space.ordinary_zone();
   const std::uintptr_t above =
       std::max(zone.start, space.address_of(BlockIndex{space.block_limit()}));
   gates.free_bytes.store(0, std::memory_order_relaxed);
   gates.other_start.store(above, std::memory_order_relaxed);
   gates.other_bytes.store(zone.end() - above, std::memory_order_relaxed);
-  gates.other_free.store(table.free, std::memory_order_release);
+  loading.store(true);
+  void* library = dlopen(kLibrary, RTLD_NOW | RTLD_LOCAL);
+  const bool complete = library != nullptr && look_up(library, table.malloc, "mi_malloc") &&
+                        look_up(library, table.calloc, "mi_calloc") &&
+                        look_up(library, table.realloc, "mi_realloc") &&
+                        look_up(library, table.free, "mi_free") &&
+                        look_up(library, more.malloc_aligned, "mi_malloc_aligned") &&
+                        look_up(library, more.zalloc, "mi_zalloc") &&
+                        look_up(library, more.zalloc_aligned, "mi_zalloc_aligned") &&
+                        look_up(library, more.usable_size, "mi_usable_size") &&
+                        look_up(library, more.collect, "mi_collect");
+  table.aligned_alloc = [](std::size_t align, std::size_t bytes) {
+    return more.malloc_aligned(bytes, align);
+  };
+  if (complete) learn_code(reinterpret_cast<std::uintptr_t>(table.malloc));
+  loading.store(false);
+  if (!complete || code_bytes.load() == 0) {
+    gates.other_bytes.store(0, std::memory_order_relaxed);
+    gates.free_start.store(zone.start, std::memory_order_relaxed);
+    gates.free_bytes.store(zone.bytes, std::memory_order_relaxed);
+    return false;
+  }
+  gates.other_owns.store(&table, std::memory_order_release);
   return true;
 }
 
-const Functions& functions() {
+const OtherHeap& heap() {
   return table;
+}
+
+void* zalloc(std::size_t bytes, std::size_t align) {
+  return align == 0 ? more.zalloc(bytes) : more.zalloc_aligned(bytes, align);
+}
+
+std::size_t usable_size(const void* p) {
+  return more.usable_size(p);
+}
+
+void collect() {
+  more.collect(true);
 }
 
 bool is_caller(std::uintptr_t caller) {

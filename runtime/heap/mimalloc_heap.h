@@ -11,23 +11,19 @@
 
 #include "runtime/arena.h"
 #include "runtime/heap/content.h"
+#include "runtime/heap/gates.h"
 
 namespace heaptier::mimalloc {
 
-struct Functions {
-  void* (*malloc)(std::size_t);
-  void* (*zalloc)(std::size_t);
-  void* (*malloc_aligned)(std::size_t, std::size_t);
-  void* (*zalloc_aligned)(std::size_t, std::size_t);
-  void* (*realloc)(void*, std::size_t);
-  void (*free)(void*);
-  std::size_t (*usable_size)(const void*);
-  void (*collect)(bool force);
-};
+// What the short ways need of it, and what only the long ones do.
+const OtherHeap& heap();
+void* zalloc(std::size_t bytes, std::size_t align);  // align 0: 16
+std::size_t usable_size(const void* p);
+void collect();
 
-// False: the library is not there, or not one we know. Its gates are open from then on (gates.h).
+// False: the library is not there, or not one we know. Otherwise its pointers are told apart from
+// then on (gates.h); calls are not yet routed to it.
 bool load(Space& space, ContentSink& sink);
-const Functions& functions();
 
 // Whether a call comes from mimalloc's code.
 bool is_caller(std::uintptr_t caller);
