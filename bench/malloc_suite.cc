@@ -7,8 +7,9 @@
 //            dormant run CASE THREADS OPS          -> wall_ns= cpu_ns=   (all threads together do
 //            THREADS * OPS operations)
 //
-// An operation is what the case's own comment says. Slots and rings live in static memory: nothing
-// but the allocations measured touches the heap while the clock runs.
+// All cases live in few MiB, so that heaptier stays dormant. An operation is what the case's own
+// comment says. Slots and rings live in static memory: nothing but the allocations measured touches
+// the heap while the clock runs.
 #include <algorithm>
 #include <array>
 #include <atomic>
@@ -29,7 +30,7 @@ namespace heaptier::bench {
 namespace {
 
 constexpr unsigned kMaxThreads = 2;
-constexpr std::size_t kSlots = 4096;
+constexpr std::size_t kSlots = 2048;
 
 struct alignas(64) ThreadSlots {
   std::array<char*, kSlots> at{};
@@ -83,31 +84,30 @@ void small_churn(const Share& share) {
   churn(share, 1024, [](Random& random) { return std::size_t{16} + random.below(113); });
 }
 
-// 16 bytes to 32 KiB, every power of two equally likely, 4096 live objects.
+// 16 bytes to 32 KiB, every power of two equally likely, 2048 live objects.
 void mixed_sizes(const Share& share) {
-  churn(share, kSlots, [](Random& random) {
+  churn(share, 2048, [](Random& random) {
     const std::size_t floor = std::size_t{16} << random.below(11);
     return floor + random.below(static_cast<std::uint32_t>(floor));
   });
 }
 
-// 64 KiB to 4 MiB, 8 live objects (so few that the engine stays dormant), one byte written in every
-// page of the first 64 KiB.
+// 64 KiB to 1 MiB, 8 live objects, one byte written in every page of the first 64 KiB.
 void large(const Share& share) {
   ThreadSlots& slots = g_slots[share.thread];
   Random random(share.thread + 1);
   for (std::uint64_t i = 0; i < share.ops; ++i) {
     char*& p = slots.at[random.below(8)];
     std::free(p);
-    p = must(std::malloc(std::size_t{65536} << random.below(7)));
+    p = must(std::malloc(std::size_t{65536} << random.below(5)));
     for (std::size_t at = 0; at < 65536; at += 4096) use(p + at);
   }
   drop_slots(slots);
 }
 
-// Sixteen buffers, a random one grown by half its size at a time from 64..127 bytes to 64 KiB and then freed, as growing
-// strings would: one realloc an operation. Many buffers and odd sizes, because a copy's speed depends on where the two
-// ends happen to lie.
+// Sixteen buffers, a random one grown by half its size at a time from 64..127 bytes to 64 KiB and
+// then freed, as growing strings would: one realloc an operation. Many buffers and odd sizes,
+// because a copy's speed depends on where the two ends happen to lie.
 void realloc_growth(const Share& share) {
   ThreadSlots& slots = g_slots[share.thread];
   std::array<std::size_t, 16> sizes{};
