@@ -79,21 +79,43 @@ void* Background::thread_main(void* self) {
 }
 
 Errno Background::open_port() {
-  // In inline mode every thread of the application uses the descriptor, so it must be in their
-  // table.
-  if (!inline_mode()) {
+  // Where application threads resolve faults they use the descriptors too, so these must be in
+  // their table.
+  if (!some_inline()) {
     if (Errno e = os::leave_descriptor_table(); e.failed()) return e;
   }
-  static_cast<KernelMemory&>(core_.ops).open_files();
-  if (inline_mode()) shards_ = 1;
-  const OpenMode mode = inline_mode() ? OpenMode::kInline : OpenMode::kHandler;
-  if (Errno e = port_.open(mode, shards_, &source_); e.failed()) return e;
-  if (!port_.features().move || !static_cast<KernelMemory&>(core_.ops).abilities().pagemap_scan) {
-    port_.close();
-    return {ENOTSUP};
+  auto& memory = static_cast<KernelMemory&>(core_.ops);
+  memory.open_files();
+  Errno e = open_ports();
+  if (e.ok() && !memory.abilities().pagemap_scan) e = {ENOTSUP};
+  if (e.failed()) {
+    close_ports();
+    return e;
   }
-  core_.port = &port_;
+  dual_.use(inline_mode() ? nullptr : &port_, some_inline() ? &inline_port_ : nullptr);
+  // The indirection costs a look at the owner: only where there are two kinds.
+  core_.port = user_only_ && !inline_mode() ? static_cast<FaultPort*>(&dual_)
+               : inline_mode()              ? static_cast<FaultPort*>(&inline_port_)
+                                            : static_cast<FaultPort*>(&port_);
   return kOk;
+}
+
+Errno Background::open_ports() {
+  if (!inline_mode()) {
+    if (Errno e = port_.open(OpenMode::kHandler, shards_, &source_); e.failed()) return e;
+    if (!port_.features().move) return {ENOTSUP};
+  }
+  if (some_inline()) {
+    Source* source = inline_mode() ? &source_ : nullptr;
+    if (Errno e = inline_port_.open(OpenMode::kInline, 1, source); e.failed()) return e;
+    if (!inline_port_.features().move) return {ENOTSUP};
+  }
+  return kOk;
+}
+
+void Background::close_ports() {
+  if (port_.is_open()) port_.close();
+  if (inline_port_.is_open()) inline_port_.close();
 }
 
 void Background::run() {
@@ -102,7 +124,7 @@ void Background::run() {
     // The application of the child waits for this.
     if (!register_inherited()) e = {EIO};
     if (e.ok()) e = start_faults(true);
-    if (e.failed()) port_.close();
+    if (e.failed()) close_ports();
   }
   startup_error_ = e.code;
   startup_.store(e.ok() ? 1 : 2, std::memory_order_release);
@@ -130,11 +152,11 @@ Errno Background::make_workers(unsigned count) {
   return kOk;
 }
 
-Errno Background::start_inline() {
-  if (Errno e = make_workers(kInlineWorkers); e.failed()) return e;
+Errno Background::start_inline(unsigned first_worker) {
   // A forked child has inherited the signal handler and its ranges.
   if (!inline_faults_running()) {
     InlineConfig config;
+    config.first_worker = first_worker;
     config.workers = kInlineWorkers;
     config.real_sigaction = os::signal_setter();
     if (Errno e = start_inline_faults(gated_, config); e.failed()) return e;
@@ -149,12 +171,15 @@ Errno Background::start_faults(bool in_child) {
   if (core_.park_base == 0) {
     if (Errno e = core_.choose_park(os::address_limit() != 0); e.failed()) return e;
   }
-  if (inline_mode()) return start_inline();
+  const unsigned handlers = inline_mode() ? 0 : 2 * shards_;
+  if (Errno e = make_workers(handlers + (some_inline() ? kInlineWorkers : 0)); e.failed()) return e;
+  if (some_inline()) {
+    if (Errno e = start_inline(handlers); e.failed()) return e;
+  }
+  if (inline_mode()) return kOk;
   if (in_child) return faults_.restart_in_child(port_);
-  const unsigned count = 2 * shards_;
-  if (Errno e = make_workers(count); e.failed()) return e;
   if (worker_stacks_ == nullptr) {
-    worker_stacks_ = bootstrap::allocate(count * stack_bytes_, kPageSize);
+    worker_stacks_ = bootstrap::allocate(handlers * stack_bytes_, kPageSize);
     if (worker_stacks_ == nullptr) return {ENOMEM};
   }
   LoopConfig config;

@@ -12,6 +12,7 @@
 #include "runtime/config/options.h"
 #include "runtime/content.h"
 #include "runtime/core.h"
+#include "runtime/dual_port.h"
 #include "runtime/fault_service.h"
 #include "runtime/migration.h"
 #include "runtime/tiering_loop.h"
@@ -27,17 +28,20 @@ enum class Request : std::uint8_t { kPark, kDemote };
 // Faults that application threads resolve themselves wait while a fork is under way, like drops.
 class GatedSink final : public FaultSink {
  public:
-  GatedSink(OperationGate& gate, FaultSink& inner) : gate_(gate), inner_(inner) {}
+  GatedSink(OperationGate& gate, FaultSink& inner, Stats& stats)
+      : gate_(gate), inner_(inner), stats_(stats) {}
   FaultReply on_fault(const FaultEvent& event, unsigned worker) override {
     gate_.enter();
     const FaultReply reply = inner_.on_fault(event, worker);
     gate_.leave();
+    if (reply.verdict == FaultVerdict::kWake) stats_.faults_inline.add();
     return reply;
   }
 
  private:
   OperationGate& gate_;
   FaultSink& inner_;
+  Stats& stats_;
 };
 
 class Background final : public LoopHost {
@@ -63,9 +67,10 @@ class Background final : public LoopHost {
   void freeze();
   void thaw();
   void go_on();
-  // In the child, instead of the next, where nothing has ever been demoted: ready for start() when the child wakes.
+  // In the child, instead of the next, where nothing has ever been demoted: ready for start() when
+  // the child wakes.
   void sleep_in_child();
-  bool serving() const { return faults_.running() || serving_inline_; }
+  bool serving() const { return inline_mode() ? serving_inline_ : faults_.running(); }
   // In the child: faults are served again when it returns true. False: every page is at home, for
   // good.
   bool restart_in_child();
@@ -80,8 +85,13 @@ class Background final : public LoopHost {
 
   bool between_steps() override;
   bool ready_for_faults() override;
-  // HEAPTIER_FAULT=inline: faults are resolved by the threads that have them.
+  // HEAPTIER_FAULT=inline: all faults are resolved by the threads that have them.
   bool inline_mode() const { return options_.fault == FaultMode::kInline; }
+  // The application has heaps that it declared user-only: theirs are. To be said before start();
+  // later such memory is served by handlers, like any other.
+  void expect_user_only() { user_only_ = true; }
+  // A touch of this page from a system call would get EFAULT.
+  bool resolved_inline(std::uintptr_t at) const { return dual_.is_inline(at); }
 
  private:
   static constexpr unsigned kInlineWorkers = 8;
@@ -99,7 +109,10 @@ class Background final : public LoopHost {
   void rounds();
   Errno open_port();
   Errno start_faults(bool in_child);
-  Errno start_inline();
+  Errno start_inline(unsigned first_worker);
+  bool some_inline() const { return inline_mode() || user_only_; }
+  Errno open_ports();
+  void close_ports();
   Errno make_workers(unsigned count);
   bool serve_requests();
   void stand_still();
@@ -113,7 +126,12 @@ class Background final : public LoopHost {
   ZPool zpool_;
   Core core_;
   const Options& options_;
+  // In the threads' own descriptor table, or, once application threads resolve faults, in that of
+  // the application.
   ShardedPort port_;
+  ShardedPort inline_port_;
+  DualPort dual_{core_.space, core_.park_base};
+  bool user_only_ = false;
   FaultLoop faults_;
   FaultService service_{core_};
   Worker own_{};
@@ -122,7 +140,7 @@ class Background final : public LoopHost {
   Migration migration_{core_, own_};
   TieringLoop loop_{core_, migration_, *chosen_policy(), options_, *this};
   OperationGate gate_;
-  GatedSink gated_{gate_, service_};
+  GatedSink gated_{gate_, service_, core_.stats};
   bool serving_inline_ = false;
   Slot slots_[kSlots];
   Source source_ = Source::kNone;

@@ -61,7 +61,8 @@ void Engine::wake() {
   if (os::filter_would_kill()) {
     state_.store(EngineState::kRefused, std::memory_order_release);
     os::write_text(
-        "heaptier: tiering is off in this process: its seccomp filter would kill it for what tiering "
+        "heaptier: tiering is off in this process: its seccomp filter would kill it for what "
+        "tiering "
         "needs. Remedy: allow userfaultfd, ioctl, close_range, pidfd_open, process_vm_readv and "
         "process_madvise, or have the filter answer with an error\n");
     waking_.unlock();
@@ -72,6 +73,7 @@ void Engine::wake() {
     void* room = bootstrap::allocate(sizeof(Background), 64);
     if (room != nullptr) {
       bg = new (room) Background(*ops_, *space_, *options_, *stats_);
+      if (user_only_.load(std::memory_order_relaxed)) bg->expect_user_only();
       e = bg->prepare();
     } else {
       e = {ENOMEM};
@@ -117,7 +119,7 @@ int Engine::bring_back(std::uintptr_t at, std::size_t bytes) {
     const PageState s = core.table.peek(p).state();
     if (s != PageState::kParked && s != PageState::kStored && s != PageState::kFilled) continue;
     std::size_t done = 0;
-    if (bg->inline_mode()) {
+    if (bg->resolved_inline(at)) {
       // A system call would get EFAULT: the touch must be ours.
       *scratch = *reinterpret_cast<volatile char*>(at);  // NOLINT(performance-no-int-to-ptr)
       ++back;

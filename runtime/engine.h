@@ -66,6 +66,10 @@ class Engine final : public ContentSink {
   void fork_go_on();
   void fork_child();
 
+  // A heap was declared user-only. Has its effect on fault handling if the engine has not woken
+  // yet.
+  void expect_user_only() { user_only_.store(true, std::memory_order_relaxed); }
+
   // The C interface (heaptier.h). Results as there.
   int where(std::uintptr_t at, std::size_t bytes, unsigned char* places);
   int request(Request what, std::uintptr_t at, std::size_t bytes);
@@ -89,6 +93,7 @@ class Engine final : public ContentSink {
   std::atomic<bool> wants_wake_{false};
   std::atomic<std::uint64_t> wake_at_{UINT64_MAX};
   std::atomic<bool> reported_{false};
+  std::atomic<bool> user_only_{false};
   std::atomic<Background*> background_{nullptr};
   MemoryOps* ops_ = nullptr;
   Space* space_ = nullptr;

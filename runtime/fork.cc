@@ -79,10 +79,11 @@ void Background::sleep_in_child() {
   in_child_ = false;
   core_.port = nullptr;
   cpu_time_.store(0, std::memory_order_relaxed);
-  // The parent's descriptors are in a table of its threads' own; here there is nothing to close,
-  // but in inline mode.
-  if (inline_mode()) port_.close();
+  // The parent's descriptors are in a table of its threads' own and not here, but where application
+  // threads use them.
+  if (some_inline()) close_ports();
   new (&port_) ShardedPort();
+  new (&inline_port_) ShardedPort();
 }
 
 bool Background::restart_in_child() {
@@ -137,8 +138,8 @@ bool Background::register_inherited() {
     while (end < limit && table_.block({end}).words.load(std::memory_order_relaxed) != nullptr)
       ++end;
     const std::size_t bytes = std::size_t{end - b} * kPageblockSize;
-    if (port_.register_range(core_.park(first_page({b})), bytes).failed() ||
-        port_.register_range(core_.space.address_of(BlockIndex{b}), bytes).failed()) {
+    if (core_.port->register_range(core_.park(first_page({b})), bytes).failed() ||
+        core_.port->register_range(core_.space.address_of(BlockIndex{b}), bytes).failed()) {
       core_.stats.errors_register.add();
       return false;
     }

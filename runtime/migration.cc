@@ -292,7 +292,11 @@ MoveOutcome Migration::park_split(BlockIndex b) {
 
 MoveOutcome Migration::store(BlockIndex b, std::uint32_t max, Evictor who, PageSpan span) {
   MoveOutcome outcome;
-  if (core_.store == nullptr) {
+  // What the application can make again is given up rather than kept; when it asks for a demotion
+  // it means it.
+  const bool reclaim =
+      who != Evictor::kAsked && core_.space.mobility_of(b) == Mobility::kReclaimable;
+  if (core_.store == nullptr && !reclaim) {
     outcome.store_full = true;
     return outcome;
   }
@@ -324,10 +328,12 @@ MoveOutcome Migration::store(BlockIndex b, std::uint32_t max, Evictor who, PageS
       continue;
     }
     const void* content = reinterpret_cast<const void*>(core_.park(p));  // NOLINT
-    core_.stats.store_tries.add();
+    if (!reclaim) core_.stats.store_tries.add();
     std::uint32_t pattern = 0;
     SlotId slot;
-    if (same_filled(content, &pattern)) {
+    if (reclaim) {
+      core_.settle(p, was, PageWord{}, core_.stats.pages_reclaimed);
+    } else if (same_filled(content, &pattern)) {
       core_.settle(p, was, PageWord{}.with_state(PageState::kFilled).with_slot(pattern),
                    core_.stats.pages_filled_parked);
     } else {

@@ -44,13 +44,9 @@ struct alignas(64) Gates {
   std::atomic<std::size_t> other_bytes{0};
   std::atomic<const OtherHeap*> other_owns{nullptr};
 
-  bool long_way_from(std::uintptr_t caller) const {
-    return caller - call_start.load(std::memory_order_relaxed) <
-           call_bytes.load(std::memory_order_relaxed);
-  }
+  bool long_way_from(std::uintptr_t caller) const { return within(caller, call_start, call_bytes); }
   bool short_way_for(const void* p) const {
-    return reinterpret_cast<std::uintptr_t>(p) - free_start.load(std::memory_order_relaxed) <
-           free_bytes.load(std::memory_order_relaxed);
+    return within(reinterpret_cast<std::uintptr_t>(p), free_start, free_bytes);
   }
   std::atomic<std::uintptr_t>& giver(std::uintptr_t caller) {
     return givers[(caller ^ (caller >> 6)) % kGivers];
@@ -70,6 +66,22 @@ struct alignas(64) Gates {
   bool other_way_for(const void* p) const {
     return reinterpret_cast<std::uintptr_t>(p) - other_start.load(std::memory_order_relaxed) <
            other_bytes.load(std::memory_order_relaxed);
+  }
+
+ private:
+  // at - start < bytes. Compilers load atomics into registers first, which is four instructions
+  // more: 3 % of a malloc and free that take 20 cycles together.
+  static bool within(std::uintptr_t at, const std::atomic<std::uintptr_t>& start,
+                     const std::atomic<std::size_t>& bytes) {
+#if defined(__x86_64__)
+    bool below;
+    asm("sub %[start], %[at]\n\tcmp %[bytes], %[at]"
+        : "=@ccb"(below), [at] "+r"(at)
+        : [start] "m"(start), [bytes] "m"(bytes));
+    return below;
+#else
+    return at - start.load(std::memory_order_relaxed) < bytes.load(std::memory_order_relaxed);
+#endif
   }
 };
 

@@ -116,8 +116,8 @@ void SlotHeap::enlist(SizeClass& c, std::uint32_t span) {
 bool SlotHeap::release(SlotId slot, std::size_t payload) {
   const std::uint32_t span = span_of(slot);
   const std::uint32_t object = object_of(slot);
-  const unsigned size_class = spans_.mapped(span) ? spans_.size_class(span) : 0;
-  if (!spans_.mapped(span) || object >= kSizeClassInfo[size_class].objects) {
+  const unsigned size_class = spans_.known(span) ? spans_.size_class(span) : 0;
+  if (!spans_.known(span) || object >= kSizeClassInfo[size_class].objects) {
     refused_.fetch_add(1, std::memory_order_relaxed);
     return false;
   }

@@ -54,7 +54,7 @@ class SlotHeap {
   };
   Place locate(SlotId slot) const {
     const std::uint32_t span = span_of(slot);
-    if (!spans_.mapped(span)) return {};
+    if (!spans_.known(span)) return {};
     const SizeClassInfo& info = kSizeClassInfo[spans_.size_class(span)];
     const std::uint32_t object = object_of(slot);
     if (object >= info.objects) return {};

@@ -84,11 +84,9 @@ class SpanPool {
   // Gives the memory of empty spans back until at most `keep` have some. Bytes given back.
   std::size_t trim(std::uint32_t keep);
 
-  bool mapped(std::uint32_t span) const {
-    return span < spans_limit_ &&
-           granules_[span / kGranuleSpans].base.load(std::memory_order_relaxed) != 0;
-  }
-  // Of mapped spans.
+  // Whether the span was taken at some time. It may have no memory now.
+  bool known(std::uint32_t span) const { return span < known_spans(); }
+  // These, of known spans.
   std::uintptr_t address(std::uint32_t span) const {
     return granules_[span / kGranuleSpans].base.load(std::memory_order_relaxed) +
            (std::size_t{span % kGranuleSpans} << kSpanShift);
@@ -96,7 +94,7 @@ class SpanPool {
   Span& operator[](std::uint32_t span) const {
     return granules_[span / kGranuleSpans].spans[span % kGranuleSpans];
   }
-  // Class of a mapped span; of one that holds a live object without any lock.
+  // The size class; of a span that holds a live object without any lock.
   unsigned size_class(std::uint32_t span) const {
     return classes_[span].load(std::memory_order_relaxed);
   }
@@ -152,13 +150,14 @@ class SpanPool {
   Granule* granules_ = nullptr;
   std::atomic<std::uint8_t>* classes_ = nullptr;
   std::atomic<std::uint32_t> mapped_{0};
-  std::atomic<bool> populates_{true};  // the kernel knows MADV_POPULATE_WRITE
+  std::atomic<std::uint32_t> known_{0};  // spans below this number have been taken at some time
+  std::atomic<bool> populates_{true};    // the kernel knows MADV_POPULATE_WRITE
 
-  SpinLock growing_;
+  // Away from what every fetch reads.
+  alignas(64) SpinLock growing_;
   SpinLock lock_;
   SpanList warm_;  // most recently emptied in front
   SpanList cold_;
-  std::atomic<std::uint32_t> known_{0};  // spans below this number have been taken at some time
   std::uint32_t discard_at_ = kReserveSpans + kBatchSpans;  // so many warm spans start a batch
   // Changes under lock_ or the lock of a class, so that it is exact while fork holds all of them.
   std::atomic<std::uint32_t> in_transit_{0};

@@ -1,9 +1,10 @@
-// A machine for tests: memory whose pages can be absent, write-protected, parked and moved, with both doors to the
-// kernel (MemoryOps and FaultPort) on it. No kernel, no thread, no sleep: home and park are ordinary memory of the
-// test, presence is a bit, and a touch is a function that asks the fault service until the page is there.
+// A machine for tests: memory whose pages can be absent, write-protected, parked and moved, with
+// both doors to the kernel (MemoryOps and FaultPort) on it. No kernel, no thread, no sleep: home
+// and park are ordinary memory of the test, presence is a bit, and a touch is a function that asks
+// the fault service until the page is there.
 //
-// fail_at(n): the n-th call from then on fails, whichever it is, with the errno given; each call does nothing then
-// (or stops half-way, for those that can).
+// fail_at(n): the n-th call from then on fails, whichever it is, with the errno given; each call
+// does nothing then (or stops half-way, for those that can).
 #pragma once
 
 #include <sys/mman.h>
@@ -128,7 +129,8 @@ class FakeMachine final : public MemoryOps, public FaultPort {
     for (std::size_t done = 0; done < bytes; done += kPageSize) {
       Page& p = page(to + done);
       if (p.present) return {{EEXIST}, done};
-      std::memcpy(reinterpret_cast<void*>(to + done), static_cast<const char*>(from) + done, kPageSize);
+      std::memcpy(reinterpret_cast<void*>(to + done), static_cast<const char*>(from) + done,
+                  kPageSize);
       p.present = true;
       p.wp = wp;
     }
@@ -186,8 +188,9 @@ class FakeMachine final : public MemoryOps, public FaultPort {
 
  private:
   Errno map(std::uintptr_t hint, std::size_t bytes, std::uintptr_t* out) {
-    void* p = mmap(reinterpret_cast<void*>(hint), bytes, PROT_READ | PROT_WRITE,
-                   MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | (hint ? MAP_FIXED_NOREPLACE : 0), -1, 0);
+    void* p =
+        mmap(reinterpret_cast<void*>(hint), bytes, PROT_READ | PROT_WRITE,
+             MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | (hint ? MAP_FIXED_NOREPLACE : 0), -1, 0);
     if (p == MAP_FAILED) return {errno};
     owned_.push_back({reinterpret_cast<std::uintptr_t>(p), bytes});
     *out = reinterpret_cast<std::uintptr_t>(p);

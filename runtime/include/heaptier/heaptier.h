@@ -61,7 +61,9 @@ enum heaptier_heap_flags {
   HEAPTIER_HEAP_UNMOVABLE = 1,   /* never hinted, moved or stored: DMA and registered buffers */
   HEAPTIER_HEAP_RECLAIMABLE = 2, /* may be discarded under pressure and then reads as zero */
   HEAPTIER_HEAP_USER_ONLY = 4    /* never passed to a system call: faults are resolved in the faulting thread
-                                    (SIGBUS), which is faster; a system call on it may fail with EFAULT */
+                                    (SIGBUS), which is faster; a system call on it may fail with EFAULT.
+                                    Create such heaps before the engine wakes: later ones are served like
+                                    any other memory */
 };
 /* NULL when memory or the number of heaps (64) is used up. */
 HEAPTIER_API heaptier_heap* heaptier_heap_create(unsigned flags);

@@ -7,8 +7,12 @@ namespace {
 
 constexpr std::uint64_t kMiB = std::uint64_t{1} << 20;
 
-FastBudget bytes(std::uint64_t n) { return {FastBudget::Kind::kBytes, n, 0}; }
-FastBudget percent(std::uint32_t n) { return {FastBudget::Kind::kPercent, 0, n}; }
+FastBudget bytes(std::uint64_t n) {
+  return {FastBudget::Kind::kBytes, n, 0};
+}
+FastBudget percent(std::uint32_t n) {
+  return {FastBudget::Kind::kPercent, 0, n};
+}
 
 TEST(Budget, AFixedBudgetIsTheHighMark) {
   const Watermarks w = derive_watermarks(bytes(512 * kMiB), {});

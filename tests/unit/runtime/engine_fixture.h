@@ -1,5 +1,5 @@
-// A small heap on a FakeMachine: the real Space, table, pool, fault service and migration, with touches that are
-// function calls and contents that can be told apart.
+// A small heap on a FakeMachine: the real Space, table, pool, fault service and migration, with
+// touches that are function calls and contents that can be told apart.
 #pragma once
 
 #include <gtest/gtest.h>
@@ -43,8 +43,8 @@ class SmallHeap {
       w->staging = bootstrap::allocate_array<char>(kStagingPages * kPageSize);
     }
     service.use_workers(handler, 2);
-    base = reinterpret_cast<std::uintptr_t>(space.allocate(
-        kBlocks * kPageblockSize, kPageblockSize, Mobility::kMovable, Owner::kJemalloc));
+    base = reinterpret_cast<std::uintptr_t>(space.allocate(kBlocks * kPageblockSize, kPageblockSize,
+                                                           Mobility::kMovable, Owner::kJemalloc));
     EXPECT_NE(base, 0u);
     expected.resize(kBlocks * kPagesPerBlock);
   }
@@ -66,8 +66,8 @@ class SmallHeap {
     return true;
   }
 
-  // What the kernel does at an access of the application: faults until the page is there and may be written.
-  // False: it did not become so within reason.
+  // What the kernel does at an access of the application: faults until the page is there and may be
+  // written. False: it did not become so within reason.
   bool touch(std::uint32_t i, bool write) {
     FakeMachine::Page& p = machine.page(home(i));
     for (int tries = 0; tries < 64; ++tries) {
@@ -97,7 +97,8 @@ class SmallHeap {
   void check_all() {
     for (std::uint32_t i = 0; i < expected.size(); ++i) {
       ASSERT_TRUE(good(i)) << "page " << i << " in state "
-                           << (table.managed(page(i)) ? to_string(table.peek(page(i)).state()) : "unmanaged");
+                           << (table.managed(page(i)) ? to_string(table.peek(page(i)).state())
+                                                      : "unmanaged");
     }
     check_books();
   }
@@ -117,11 +118,13 @@ class SmallHeap {
         ASSERT_TRUE(present && machine.page(home(i)).wp) << "clean page " << i << " can be written";
       }
       if (s == PageState::kParked) {
-        ASSERT_TRUE(machine.page(core.park(page(i))).present) << "parked page " << i << " has no frame";
+        ASSERT_TRUE(machine.page(core.park(page(i))).present)
+            << "parked page " << i << " has no frame";
       }
     }
     for (int s = 0; s < kPageStates; ++s) {
-      ASSERT_EQ(table.total(static_cast<PageState>(s)), seen[s]) << to_string(static_cast<PageState>(s));
+      ASSERT_EQ(table.total(static_cast<PageState>(s)), seen[s])
+          << to_string(static_cast<PageState>(s));
     }
     ASSERT_EQ(table.refused(), 0u);
     ASSERT_EQ(pool.usage().slots, seen[static_cast<int>(PageState::kStored)] +

@@ -1,4 +1,5 @@
-// What demotion and faults do to pages, on a fake machine: every way out and back, and every call failing in turn.
+// What demotion and faults do to pages, on a fake machine: every way out and back, and every call
+// failing in turn.
 #include <random>
 
 #include "tests/unit/runtime/engine_fixture.h"
@@ -7,7 +8,8 @@ namespace heaptier::test {
 namespace {
 
 void fill_all(SmallHeap& h) {
-  for (std::uint32_t i = 0; i < h.expected.size(); ++i) ASSERT_TRUE(h.write(i, i % 7 == 0 ? 0 : 1000 + i));
+  for (std::uint32_t i = 0; i < h.expected.size(); ++i)
+    ASSERT_TRUE(h.write(i, i % 7 == 0 ? 0 : 1000 + i));
 }
 
 TEST(Migration, ManagingTakesStockWithoutTouching) {
@@ -56,7 +58,8 @@ TEST(Migration, UntouchedParkedPagesAreStoredAndFetched) {
   EXPECT_EQ(out.moved, 512u);
   EXPECT_EQ(h.in_state(PageState::kFilled), 74u) << "every seventh page is all zeros";
   EXPECT_EQ(h.in_state(PageState::kStored), 438u);
-  EXPECT_EQ(h.machine.present_pages(h.core.park(h.page(0)), kPageblockSize), 0u) << "frames are released";
+  EXPECT_EQ(h.machine.present_pages(h.core.park(h.page(0)), kPageblockSize), 0u)
+      << "frames are released";
   h.check_books();
   ASSERT_TRUE(h.good(5));
   EXPECT_EQ(h.in_state(PageState::kClean), 1u) << "fetched pages are on probation, their copy kept";
@@ -221,6 +224,25 @@ TEST(Migration, AFullStoreLeavesPagesAtHome) {
   h.check_all();
 }
 
+TEST(Migration, ReclaimableMemoryIsGivenUpNotStored) {
+  SmallHeap h;
+  auto* at =
+      h.space.allocate(kPageblockSize, kPageblockSize, Mobility::kReclaimable, Owner::kJemalloc);
+  ASSERT_NE(at, nullptr);
+  const auto base = reinterpret_cast<std::uintptr_t>(at);
+  for (std::uint32_t i = 0; i < 4; ++i) {
+    SmallHeap::fill(base + i * kPageSize, 9);
+    h.machine.page(base + i * kPageSize).present = true;
+  }
+  const BlockIndex b = block_of(h.space.page_at(base));
+  ASSERT_TRUE(h.migration.manage(b).ok());
+  EXPECT_EQ(h.migration.park(b, Parking::kAll).moved, 4u);
+  EXPECT_EQ(h.migration.store(b, 100, Evictor::kBackground).moved, 4u);
+  EXPECT_EQ(h.pool.usage().slots, 0u);
+  EXPECT_EQ(h.in_state(PageState::kUntouched), 512u);
+  EXPECT_EQ(h.stats.pages_reclaimed.get(), 4u);
+}
+
 TEST(Migration, IncompressiblePagesStayAndRest) {
   SmallHeap h;
   ASSERT_TRUE(h.write(0, 1));
@@ -295,7 +317,8 @@ void story(SmallHeap& h) {
 
 class EveryCallFails : public testing::TestWithParam<int> {};
 
-// For each call of the story in turn: it fails, the rest goes on, and afterwards no byte is lost and the books agree.
+// For each call of the story in turn: it fails, the rest goes on, and afterwards no byte is lost
+// and the books agree.
 TEST_P(EveryCallFails, NoByteIsLostAndTheBooksAgree) {
   std::uint64_t calls = 0;
   std::uint64_t setup = 0;

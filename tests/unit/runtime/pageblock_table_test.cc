@@ -53,7 +53,8 @@ TEST(PageblockTable, EveryIllegalMoveIsRefusedAndCounted) {
       table.adopt({0}, words);
       const PageWord was = table.lock({0});
       const PageWord now = was.with_state(static_cast<PageState>(to));
-      const bool legal = from == to || can_go(static_cast<PageState>(from), static_cast<PageState>(to));
+      const bool legal =
+          from == to || can_go(static_cast<PageState>(from), static_cast<PageState>(to));
       EXPECT_EQ(table.publish({0}, was, now), legal);
       EXPECT_EQ(table.refused(), legal ? 0u : 1u);
       EXPECT_EQ(static_cast<int>(table.peek({0}).state()), legal ? to : from);
@@ -74,8 +75,7 @@ TEST(PageblockTable, ThreadsThatLockTheSamePagesLoseNoCount) {
         const PageIndex p{512 + i % 8};
         const PageWord was = table.lock(p);
         const bool away = was.state() == PageState::kUntouched;
-        table.publish(p, was,
-                      was.with_state(away ? PageState::kResident : PageState::kUntouched));
+        table.publish(p, was, was.with_state(away ? PageState::kResident : PageState::kUntouched));
       }
     });
   }
