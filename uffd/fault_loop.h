@@ -71,7 +71,8 @@ class FaultLoop {
   FaultLoop& operator=(const FaultLoop&) = delete;
 
   // `port` open in kHandler mode; it and `sink` outlive the loop. On kOk all workers exist, and are
-  // about to serve; on failure none is left.
+  // about to serve; on failure none is left. Requires: the caller is of the normal class and not
+  // niced, or those of that class inherit it.
   Errno start(ShardedPort& port, FaultSink& sink, const LoopConfig& config);
   bool running() const { return running_; }
   unsigned workers() const { return 2 * shards_; }
