@@ -84,13 +84,19 @@ void Engine::wake() {
   if (e.ok()) e = bg->start();
   if (e.failed()) {
     state_.store(EngineState::kRefused, std::memory_order_release);
-    char line[512];
-    const char* fix = e.code == ENOMEM ? "" : remedy(probe());
-    std::snprintf(
-        line, sizeof line,
-        "heaptier: tiering is off in this process (%s%s); the application runs as without it%s%s\n",
-        e.code == ENOMEM ? "no memory" : "userfaultfd refused: ",
-        e.code == ENOMEM ? "" : std::strerror(e.code), fix[0] != '\0' ? ". Remedy: " : "", fix);
+    char line[640];
+    const char* why = "userfaultfd refused: ";
+    const char* fix = remedy(probe());
+    if (e.code == ENOMEM || e.code == EAGAIN) {
+      why = "no memory or no thread: ";
+      fix = "";
+    } else if (e.code == ENOTSUP && fix[0] == '\0') {
+      fix = "Linux 6.8 or later";
+    }
+    std::snprintf(line, sizeof line,
+                  "heaptier: tiering is off in this process (%s%s); the application runs as without "
+                  "it%s%s\n",
+                  why, std::strerror(e.code), fix[0] != '\0' ? ". Remedy: " : "", fix);
     os::write_text(line);
   } else {
     stats_->wakeups.add();
@@ -148,8 +154,6 @@ void Engine::change_pins(std::uintptr_t at, std::size_t bytes, int by) {
 }
 
 void Engine::surrender(std::uintptr_t at, std::size_t bytes) {
-  if (state() == EngineState::kDormant)
-    wake();  // pins are kept in the table, which wakes with the engine
   change_pins(at, bytes, +1);
   (void)bring_back(at, bytes);
 }
@@ -258,7 +262,8 @@ int Engine::advise(std::uintptr_t at, std::size_t bytes, int advice) {
   }
   switch (advice) {
     case HEAPTIER_PIN:
-      if (state() == EngineState::kOff || state() == EngineState::kRefused) return 0;
+      if (state() == EngineState::kDormant) wake();  // pins are kept in the table
+      if (state() != EngineState::kAwake) return 0;
       surrender(round_down(at, kPageSize), bytes + (at & (kPageSize - 1)));
       return 0;
     case HEAPTIER_UNPIN:

@@ -277,8 +277,8 @@ FaultReply FaultService::unpark(PageIndex p, PageWord was, Worker&) {
   if (!block.residue.load(std::memory_order_acquire)) {
     r = core_.port->move(core_.home(p), core_.park(p), kPageSize, false);
   }
-  if (r.error.code == EBUSY) {
-    // Pinned there, or shared with a forked child: copy. The frame is given back with the block's
+  if (r.error.code == EBUSY || r.error.code == EINVAL) {
+    // Pinned there, shared with a forked child, or home is not writable at the moment: copy. The frame is given back with the block's
     // others.
     r = core_.port->copy(core_.home(p), reinterpret_cast<const void*>(core_.park(p)),  // NOLINT
                          kPageSize, false, false);

@@ -264,7 +264,7 @@ void Migration::bring_home(PageIndex p, PageWord was, PageWord now, Counter& flo
   if (!block.residue.load(std::memory_order_relaxed)) {
     r = core_.port->move(core_.home(p), core_.park(p), kPageSize, true);
   }
-  if (r.error.code == EBUSY) {
+  if (r.error.code == EBUSY || r.error.code == EINVAL) {
     r = core_.port->copy(core_.home(p), reinterpret_cast<const void*>(core_.park(p)),  // NOLINT
                          kPageSize, false, true);
     if (r.done == kPageSize) block.residue.store(true, std::memory_order_relaxed);
