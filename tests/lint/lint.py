@@ -9,7 +9,7 @@ from pathlib import Path
 
 from project import Skip, Tree
 
-CHECKS = ("arrows", "doors", "formatting", "headers", "heapless", "length", "purity", "readme", "shell", "toplevel",
+CHECKS = ("arrows", "doors", "formatting", "headers", "heapless", "length", "readme", "shell", "toplevel",
           "words")
 
 
@@ -18,7 +18,6 @@ def parse_arguments():
     parser.add_argument("checks", nargs="+", choices=CHECKS, metavar="CHECK", help=", ".join(CHECKS))
     parser.add_argument("--root", default=Path(__file__).resolve().parents[2])
     parser.add_argument("--heaptier", help="the built command, for readme")
-    parser.add_argument("--policies-library", help="libheaptier_policies.a, for purity")
     parser.add_argument("--write", action="store_true", help="put the generated tables into README.md")
     return parser.parse_args()
 
@@ -27,7 +26,6 @@ def main():
     arguments = parse_arguments()
     tree = Tree(arguments.root)
     tree.heaptier = arguments.heaptier
-    tree.policies_library = arguments.policies_library
     status = 0
     for name in arguments.checks:
         module = importlib.import_module(name)

@@ -18,9 +18,7 @@ class Tree:
 
     def __init__(self, root):
         self.root = Path(root)
-        # What only a build has; None where there is none.
-        self.heaptier = None
-        self.policies_library = None
+        self.heaptier = None  # the built command, where there is a build
 
     def files(self, *folders):
         """Sorted, below the given folders (default: everywhere)."""

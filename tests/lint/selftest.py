@@ -5,7 +5,6 @@ planted in it. A lint that could not fail would be worse than none."""
 import os
 import shutil
 import stat
-import subprocess
 import sys
 import tempfile
 import unittest
@@ -18,7 +17,6 @@ import headers
 import heapless
 import length
 import project
-import purity
 import readme
 import shell
 import toplevel
@@ -184,25 +182,6 @@ class PlantedViolations(unittest.TestCase):
 
     def test_missing_table(self):
         self.with_readme("end of options", "end of", "no block of options")
-
-    def policies_library(self, code):
-        source, built, library = (self.root / name for name in ("p.cc", "p.o", "libp.a"))
-        source.write_text(code, encoding="utf-8")
-        subprocess.run([os.environ.get("CXX", "g++"), "-O2", "-std=c++20", "-fno-exceptions", "-c", source, "-o", built],
-                       check=True)
-        subprocess.run(["ar", "rcs", library, built], check=True)
-        self.tree.policies_library = str(library)
-
-    def test_policy_with_a_clock(self):
-        self.policies_library("int decide(int a) { return a * 2; }\n")
-        self.assertEqual(self.problems(purity), [])
-        self.policies_library("#include <chrono>\nlong decide() { return "
-                              "std::chrono::steady_clock::now().time_since_epoch().count(); }\n")
-        self.assertIn("steady_clock", "\n".join(self.problems(purity)))
-
-    def test_policy_that_allocates(self):
-        self.policies_library("int* decide() { return new int[9]; }\n")
-        self.assertIn("operator new", "\n".join(self.problems(purity)))
 
     def test_comments_are_blanked_and_lines_kept(self):
         text = 'a; // malloc(\n/* new\n */ b; "throw" 1\'000 \'x\'\n'
