@@ -10,8 +10,10 @@
 #include <cstdint>
 #include <cstdlib>
 #include <cstring>
+#include <functional>
 #include <map>
 #include <mutex>
+#include <utility>
 #include <vector>
 
 #include "runtime/base/ports.h"
@@ -50,6 +52,7 @@ class FakeMemory final : public MemoryOps {
   }
 
   Refusals refuse;
+  std::function<void()> before_discard;  // called once, outside the fake's lock
 
   Errno map_private(std::size_t bytes, const char* name, std::uintptr_t* out) override {
     const std::lock_guard guard(mutex_);
@@ -85,6 +88,7 @@ class FakeMemory final : public MemoryOps {
     return kOk;
   }
   Errno discard(const AddressRange* ranges, std::size_t count, std::size_t* done) override {
+    if (before_discard) std::exchange(before_discard, nullptr)();
     const std::lock_guard guard(mutex_);
     *done = 0;
     ++discards_;
@@ -94,8 +98,10 @@ class FakeMemory final : public MemoryOps {
       const AddressRange& r = ranges[*done];
       if (!inside(r.start, r.bytes)) return {EFAULT};
       std::memset(pointer(r.start), 0, r.bytes);
-      ASAN_POISON_MEMORY_REGION(pointer(r.start), r.bytes);
-      if (!refuse.old_kernel) cold_[r.start] = r.bytes;
+      if (!refuse.old_kernel) {
+        ASAN_POISON_MEMORY_REGION(pointer(r.start), r.bytes);
+        cold_[r.start] = r.bytes;
+      }
       discarded_bytes_ += r.bytes;
     }
     return kOk;

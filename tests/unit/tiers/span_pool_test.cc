@@ -56,7 +56,7 @@ TEST(SpanPool, TakesUpToItsCapacity) {
   std::set<std::uint32_t> spans;
   std::set<std::uintptr_t> addresses;
   for (std::uint32_t s = pool.take(); s != kNoSpan; s = pool.take()) {
-    EXPECT_TRUE(pool.mapped(s));
+    EXPECT_TRUE(pool.known(s));
     spans.insert(s);
     addresses.insert(pool.address(s));
     EXPECT_LE(pool.held_spans() * kSpanBytes + pool.metadata_bytes(), kCapacity);

@@ -3,13 +3,18 @@
 #include "runtime/tiers/zpool.h"
 
 #include <gtest/gtest.h>
+#include <sys/wait.h>
+#include <unistd.h>
 
 #include <array>
 #include <cstring>
+#include <functional>
 #include <memory>
 #include <set>
+#include <utility>
 #include <vector>
 
+#include "runtime/bootstrap_heap.h"
 #include "tests/unit/tiers/fake_memory.h"
 #include "tests/unit/tiers/page_data.h"
 
@@ -524,6 +529,82 @@ TEST_F(Compaction, PagesChangeHandsMeanwhile) {
   (void)pool_.zpool->compact(restless, 20'000);
   expect_all();
   EXPECT_EQ(pool_.zpool->drops_refused(), 0u);
+}
+
+// Forks with the locks held as the engine does. In the child `verdict` runs and its failures are
+// the exit status.
+template <class Verdict>
+void fork_and_expect(ZPool& pool, Verdict verdict) {
+  pool.fork_prepare();
+  bootstrap::lock_for_fork();
+  const pid_t child = fork();
+  bootstrap::unlock_after_fork();
+  pool.fork_done(child == 0);
+  if (child == 0) {
+    verdict();
+    _exit(::testing::Test::HasFailure() ? 1 : 0);
+  }
+  ASSERT_GT(child, 0);
+  int status = 0;
+  ASSERT_EQ(waitpid(child, &status, 0), child);
+  ASSERT_TRUE(WIFEXITED(status));
+  EXPECT_EQ(WEXITSTATUS(status), 0);
+}
+
+// The child does not have the thread that was emptying a span: the span must not be lost to it.
+TEST_F(Compaction, ForkInTheMiddleOfAMove) {
+  class Forking final : public SlotMover {
+   public:
+    explicit Forking(std::function<void()> at_move) : at_move_(std::move(at_move)) {}
+    bool relocate(PageIndex, SlotId, SlotId) override {
+      if (at_move_) std::exchange(at_move_, nullptr)();
+      return false;
+    }
+
+   private:
+    std::function<void()> at_move_;
+  };
+  drop_randomly(60);
+  Forking forking([this] {
+    fork_and_expect(*pool_.zpool, [this] {
+      std::size_t live = 0;
+      for (std::uint32_t i = 0; i < kPages; ++i) {
+        if (mover_.slots[i].v == 0) continue;
+        ++live;
+        ASSERT_TRUE(pool_.holds(mover_.slots[i], mixed_page(i)));
+      }
+      EXPECT_EQ(pool_.zpool->usage().slots, live + 1);  // the place the move was about to take
+      (void)pool_.zpool->compact(mover_);
+      EXPECT_EQ(pool_.zpool->fragmentation().reclaimable, 0u);
+      for (const SlotId slot : mover_.slots) {
+        if (slot.v != 0) pool_.zpool->drop(slot);
+      }
+      (void)pool_.zpool->trim();
+      EXPECT_EQ(pool_.zpool->fragmentation().held, kSpanBytes);  // of that one place
+    });
+  });
+  (void)pool_.zpool->compact(forking);
+  expect_all();
+}
+
+TEST_F(Compaction, ForkWhileMemoryIsGivenBack) {
+  pool_.memory.before_discard = [this] {
+    fork_and_expect(*pool_.zpool, [this] {
+      expect_all();
+      for (const SlotId slot : mover_.slots) {
+        if (slot.v != 0) pool_.zpool->drop(slot);
+      }
+      (void)pool_.zpool->trim();
+      EXPECT_EQ(pool_.zpool->fragmentation().held, 0u);  // no span fell between the two
+    });
+  };
+  // From the end, so that spans empty before all slots are dropped.
+  for (std::uint32_t i = kPages; i-- > kPages / 2;) {
+    const SlotId slot = std::exchange(mover_.slots[i], {});
+    pool_.zpool->drop(slot);
+  }
+  EXPECT_FALSE(pool_.memory.before_discard) << "nothing was given back";
+  expect_all();
 }
 
 }  // namespace

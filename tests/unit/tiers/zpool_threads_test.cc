@@ -212,7 +212,7 @@ int child_verdict(ZPool& pool, StoreWorkspace* ws, Pages& pages, std::uint32_t f
 TEST(ZPoolThreads, ForkWhileOthersStoreAndCompact) {
   if (kUnderTsan) GTEST_SKIP() << "ThreadSanitizer cannot follow a fork of a threaded program";
   constexpr unsigned kThreads = 3;
-  constexpr std::uint32_t kOwn = 2000;  // pages of the forking thread, after those of the others
+  constexpr std::uint32_t kOwn = 300;  // pages of the forking thread, after those of the others
   FakeMemory memory;
   const std::unique_ptr<ZPool> pool(new ZPool);
   ASSERT_TRUE(pool->init(memory, {.capacity_bytes = std::size_t{64} << 20}).ok());
@@ -254,7 +254,7 @@ TEST(ZPoolThreads, ForkWhileOthersStoreAndCompact) {
       (void)pool->trim();
     }
   });
-  for (int round = 0; round < 40; ++round) {
+  for (int round = 0; round < 30; ++round) {
     pool->fork_prepare();
     memory.lock_for_fork();
     bootstrap::lock_for_fork();
