@@ -11,6 +11,7 @@
 #include "preload/process.h"
 #include "runtime/base/errno.h"
 #include "runtime/bootstrap_heap.h"
+#include "runtime/engine.h"
 #include "runtime/os/thread.h"
 #include "uffd/inline_faults.h"
 #include "uffd/thread_cpu.h"
@@ -28,6 +29,9 @@ using CreateThread = int(pthread_t*, const pthread_attr_t*, void* (*)(void*), vo
 using ActOnSignal = int(int, const struct sigaction*, struct sigaction*);
 
 constinit NextFunction<CreateThread> create_thread{"pthread_create"};
+constinit NextFunction<int(pthread_mutex_t*, const pthread_mutexattr_t*)> init_mutex{
+    "pthread_mutex_init"};
+constinit NextFunction<int(pthread_mutex_t*)> destroy_mutex{"pthread_mutex_destroy"};
 constinit NextFunction<ActOnSignal> act_on_signal{"sigaction"};
 constinit NextFunction<sighandler_t(int, sighandler_t)> set_signal{"signal"};
 
@@ -50,10 +54,38 @@ struct Start {
   void* argument;
 };
 
+// The kernel serves no userfault for a thread that is exiting: it would skip clearing the word that
+// pthread_join waits on, for ever, if that lay on a stack from the heap whose page is away. Such
+// stacks stay at home for good.
+void keep_own_stack_home() {
+  const auto self = reinterpret_cast<std::uintptr_t>(__builtin_thread_pointer());
+  const Space& space = process().space;
+  if (mode() == Mode::kNext || !space.contains(reinterpret_cast<void*>(self))) return;
+  pthread_attr_t attributes;
+  void* stack = nullptr;
+  std::size_t bytes = 0;
+  if (pthread_getattr_np(pthread_self(), &attributes) != 0) return;
+  if (pthread_attr_getstack(&attributes, &stack, &bytes) == 0 && space.contains(stack)) {
+    engine().surrender(reinterpret_cast<std::uintptr_t>(stack), bytes);
+  }
+  pthread_attr_destroy(&attributes);
+}
+
+void pin_mutex(pthread_mutex_t* mutex, bool pin) {
+  if (mode() == Mode::kNext || !process().space.contains(mutex)) return;
+  const auto at = reinterpret_cast<std::uintptr_t>(mutex);
+  if (pin) {
+    engine().surrender(round_down(at, kPageSize), sizeof(*mutex) + at % kPageSize);
+  } else {
+    engine().take_back(round_down(at, kPageSize), sizeof(*mutex) + at % kPageSize);
+  }
+}
+
 void* start_thread(void* given) {
   const Start start = *static_cast<Start*>(given);
   bootstrap::release(given, sizeof(Start));
   note_thread_start();
+  keep_own_stack_home();
   pthread_setspecific(thread_ends, &watching);
   return start.routine(start.argument);
 }
@@ -83,6 +115,30 @@ HEAPTIER_EXPORT int pthread_create(pthread_t* thread, const pthread_attr_t* attr
   *start = {routine, argument};
   const int error = create_thread.call(thread, attributes, start_thread, start);
   if (error != 0) bootstrap::release(start, sizeof(Start));
+  return error;
+}
+
+// A robust mutex is handed on by the kernel when its owner dies, which it does while the owner
+// exits: its page must be at home then, as above.
+HEAPTIER_EXPORT int pthread_mutex_init(pthread_mutex_t* mutex,
+                                       const pthread_mutexattr_t* attributes) noexcept {
+  using namespace heaptier::preload;
+  const int error = init_mutex.call(mutex, attributes);
+  int robust = PTHREAD_MUTEX_STALLED;
+  if (error == 0 && attributes != nullptr &&
+      pthread_mutexattr_getrobust(attributes, &robust) == 0 && robust == PTHREAD_MUTEX_ROBUST) {
+    pin_mutex(mutex, true);
+  }
+  return error;
+}
+
+HEAPTIER_EXPORT int pthread_mutex_destroy(pthread_mutex_t* mutex) noexcept {
+  using namespace heaptier::preload;
+  // glibc's own mark of a robust mutex (PTHREAD_MUTEX_ROBUST_NORMAL_NP, bit 4 of the kind).
+  constexpr int kRobustBit = 16;
+  const bool robust = (mutex->__data.__kind & kRobustBit) != 0;
+  const int error = destroy_mutex.call(mutex);
+  if (error == 0 && robust) pin_mutex(mutex, false);
   return error;
 }
 

@@ -79,8 +79,17 @@ void Engine::wake() {
       e = {ENOMEM};
     }
   }
-  // Dropped content must be seen from the first moment a page can be stored.
-  background_.store(bg, std::memory_order_release);
+  {
+    SpinGuard guard(pins_lock_);
+    if (e.ok() && background_.load(std::memory_order_relaxed) == nullptr) {
+      for (EarlyPin& pin : early_pins_) {
+        if (pin.bytes != 0) change_pins_in(*bg, pin.at, pin.bytes, +1);
+        pin = {};
+      }
+    }
+    // Dropped content must be seen from the first moment a page can be stored.
+    if (e.ok()) background_.store(bg, std::memory_order_release);
+  }
   if (e.ok()) e = bg->start();
   if (e.failed()) {
     state_.store(EngineState::kRefused, std::memory_order_release);
@@ -93,10 +102,11 @@ void Engine::wake() {
     } else if (e.code == ENOTSUP && fix[0] == '\0') {
       fix = "Linux 6.8 or later";
     }
-    std::snprintf(line, sizeof line,
-                  "heaptier: tiering is off in this process (%s%s); the application runs as without "
-                  "it%s%s\n",
-                  why, std::strerror(e.code), fix[0] != '\0' ? ". Remedy: " : "", fix);
+    std::snprintf(
+        line, sizeof line,
+        "heaptier: tiering is off in this process (%s%s); the application runs as without "
+        "it%s%s\n",
+        why, std::strerror(e.code), fix[0] != '\0' ? ". Remedy: " : "", fix);
     os::write_text(line);
   } else {
     stats_->wakeups.add();
@@ -137,10 +147,8 @@ int Engine::bring_back(std::uintptr_t at, std::size_t bytes) {
   return back;
 }
 
-void Engine::change_pins(std::uintptr_t at, std::size_t bytes, int by) {
-  Background* bg = background_.load(std::memory_order_acquire);
-  if (bg == nullptr || bytes == 0) return;
-  Core& core = bg->core();
+void Engine::change_pins_in(Background& bg, std::uintptr_t at, std::size_t bytes, int by) {
+  Core& core = bg.core();
   const BlockIndex last = block_of(core.space.page_at(at + bytes - 1));
   for (BlockIndex b = block_of(core.space.page_at(at)); b <= last; ++b.v) {
     Pageblock& block = core.table.block(b);
@@ -151,6 +159,22 @@ void Engine::change_pins(std::uintptr_t at, std::size_t bytes, int by) {
       block.pins.fetch_sub(1, std::memory_order_relaxed);
     }
   }
+}
+
+void Engine::change_pins(std::uintptr_t at, std::size_t bytes, int by) {
+  if (bytes == 0) return;
+  {
+    SpinGuard guard(pins_lock_);
+    if (background_.load(std::memory_order_acquire) == nullptr) {
+      for (EarlyPin& pin : early_pins_) {
+        if (by > 0 ? pin.bytes != 0 : pin.at != at || pin.bytes != bytes) continue;
+        pin = by > 0 ? EarlyPin{at, bytes} : EarlyPin{};
+        return;
+      }
+      return;
+    }
+  }
+  change_pins_in(*background_.load(std::memory_order_acquire), at, bytes, by);
 }
 
 void Engine::surrender(std::uintptr_t at, std::size_t bytes) {

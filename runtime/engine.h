@@ -88,6 +88,7 @@ class Engine final : public ContentSink {
   }
   int bring_back(std::uintptr_t at, std::size_t bytes);
   void change_pins(std::uintptr_t at, std::size_t bytes, int by);
+  static void change_pins_in(Background& bg, std::uintptr_t at, std::size_t bytes, int by);
 
   std::atomic<EngineState> state_{EngineState::kOff};
   std::atomic<bool> wants_wake_{false};
@@ -100,6 +101,15 @@ class Engine final : public ContentSink {
   const Options* options_ = nullptr;
   Stats* stats_ = nullptr;
   SpinLock waking_;
+  // Ranges surrendered before there is a table to note them in. What does not fit is demoted like
+  // the rest, and then the kernel's refusals have to do.
+  struct EarlyPin {
+    std::uintptr_t at;
+    std::size_t bytes;
+  };
+  static constexpr std::size_t kEarlyPins = 256;
+  SpinLock pins_lock_;
+  EarlyPin early_pins_[kEarlyPins] = {};
   Nanos started_{};
   Nanos woke_{};
   Nanos fork_began_{};
