@@ -148,10 +148,10 @@ void run_store(const Options& options, CodecKind kind) {
   StoreWorkspace* ws = pool.make_workspace();
   const std::vector<Page> pages = mixed_pages(options.pages);
   std::vector<SlotId> slots(pages.size());
-  const std::uint64_t start = wall_nanos();
+  const std::uint64_t start = thread_cpu_nanos();
   store_all(pool, ws, pages, slots);
   const double fresh =
-      static_cast<double>(wall_nanos() - start) / static_cast<double>(pages.size());
+      static_cast<double>(thread_cpu_nanos() - start) / static_cast<double>(pages.size());
   std::printf("-- %s, %zu mixed pages\n", pool.codec_name(), pages.size());
   report_memory("full", pool);
 

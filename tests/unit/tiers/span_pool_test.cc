@@ -3,8 +3,10 @@
 
 #include <gtest/gtest.h>
 
+#include <atomic>
 #include <memory>
 #include <set>
+#include <thread>
 #include <vector>
 
 #include "runtime/tiers/slot_heap.h"
@@ -208,6 +210,56 @@ TEST_F(EmptiedSpans, ARefusedDiscardKeepsThemAndIsNotRepeatedAtOnce) {
   for (std::uint32_t i = 1; i < SpanPool::kBatchSpans; ++i) pool_.give(spans_[2 * i + 1]);
   EXPECT_EQ(memory_.discards(), 2);
   EXPECT_TRUE(memory_.untouched());
+}
+
+// A place that is being written to: nobody may copy it, or clone its memory, before commit().
+class PlaceInFlight : public ::testing::Test {
+ protected:
+  static constexpr unsigned kClass = 40;
+  void SetUp() override {
+    ASSERT_TRUE(spans_.init(memory_, std::size_t{8} << 20).ok());
+    // Two spans and one place in the third; then most of the first two are free again.
+    const std::uint32_t objects = kSizeClassInfo[kClass].objects;
+    std::vector<SlotId> slots;
+    for (std::uint32_t i = 0; i < 2 * objects; ++i) {
+      slots.push_back(heap_.reserve(kClass, 100));
+      heap_.commit(slots.back());
+    }
+    for (std::uint32_t i = 0; i < 2 * objects; i += i % objects == 0 ? 2 : 1) {
+      ASSERT_TRUE(heap_.release(slots[i], 100));
+    }
+    in_flight_ = heap_.reserve(kClass, 100);
+    ASSERT_NE(in_flight_.v, 0u);
+  }
+  FakeMemory memory_;
+  SpanPool spans_;
+  SlotHeap heap_{spans_};
+  SlotId in_flight_;
+};
+
+TEST_F(PlaceInFlight, KeepsCompactionOut) {
+  ASSERT_EQ(heap_.reclaimable_spans(), 1u);
+  EXPECT_EQ(heap_.isolate_sparsest(kClass), kNoSpan);
+  heap_.commit(in_flight_);
+  const std::uint32_t span = heap_.isolate_sparsest(kClass);
+  ASSERT_NE(span, kNoSpan);
+  EXPECT_FALSE(heap_.settle(span));
+}
+
+TEST_F(PlaceInFlight, KeepsForkWaiting) {
+  std::atomic<int> progress{0};
+  std::thread forker([&] {
+    progress = 1;
+    heap_.fork_prepare();
+    progress = 2;
+    heap_.fork_done(false);
+  });
+  while (progress == 0) std::this_thread::yield();
+  for (int i = 0; i < 2000; ++i) std::this_thread::yield();
+  EXPECT_EQ(progress, 1);
+  heap_.commit(in_flight_);
+  forker.join();
+  EXPECT_EQ(progress, 2);
 }
 
 }  // namespace
