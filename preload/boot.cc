@@ -68,6 +68,7 @@ const char* reason_to_stand_aside(const char* const* envp) {
 Errno make_space() {
   SpaceConfig config;
   config.address_limit = os::address_limit();
+  if (config.address_limit != 0) gates.short_of_memory();
   config.physical_bytes = os::physical_bytes();
   config.seed = os::startup_random();
   if (the_process.options.huge == HugeMode::kAlways) config.huge_advice = os::kAdviceHuge;
@@ -162,7 +163,9 @@ bool boot() {
     if (decided != Mode::kNext) guard_forks();
     the_process.mode.store(decided, std::memory_order_release);
     stage.store(2, std::memory_order_release);
-    if (decided == Mode::kJemalloc) gates.call_bytes.store(0, std::memory_order_relaxed);
+    if (decided == Mode::kJemalloc && !gates.memory_is_short.load(std::memory_order_relaxed)) {
+      gates.call_bytes.store(0, std::memory_order_relaxed);
+    }
     return true;
   }
   if (booting_thread.load(std::memory_order_relaxed) == self) return false;

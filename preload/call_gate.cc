@@ -13,18 +13,12 @@ namespace {
 
 constinit std::atomic<bool> allowed{false};
 
-void close_call_gate() {
-  gates.givers_pass.store(false, std::memory_order_relaxed);
-  gates.other_serves.store(nullptr, std::memory_order_relaxed);
-  gates.call_bytes.store(~std::size_t{0}, std::memory_order_relaxed);
-}
-
 class Sink final : public ContentSink {
  public:
   bool drop(std::uintptr_t at, std::size_t bytes) override { return engine().drop(at, bytes); }
   void carved(std::size_t carved) override {
     engine().carved(carved);
-    if (engine().wants_wake()) close_call_gate();
+    if (engine().wants_wake()) gates.close_calls();
   }
 };
 
@@ -38,7 +32,7 @@ HeapAside::HeapAside()
     : call_bytes_(gates.call_bytes.load(std::memory_order_relaxed)),
       givers_pass_(gates.givers_pass.load(std::memory_order_relaxed)),
       other_serves_(gates.other_serves.load(std::memory_order_relaxed)) {
-  close_call_gate();
+  gates.close_calls();
   aside.store(true, std::memory_order_release);
 }
 
@@ -58,6 +52,7 @@ ContentSink& content_sink() {
 }
 
 void open_call_gate() {
+  if (gates.memory_is_short.load(std::memory_order_relaxed)) return;
   const CodeRange libc = libc_code();
   if (mode() == Mode::kJemalloc) {
     gates.call_start.store(libc.start, std::memory_order_relaxed);

@@ -34,6 +34,14 @@ void* from_mimalloc(std::size_t bytes, std::size_t align, bool zeroed) {
   return align == 0 ? mimalloc::heap().malloc(bytes) : mimalloc::heap().aligned_alloc(align, bytes);
 }
 
+void* from_heap(std::size_t bytes, std::size_t align, bool zeroed, bool libc_internal) {
+  if (libc_internal) {
+    if (void* p = jemalloc::allocate(Mobility::kUnmovable, bytes, align, zeroed)) return p;
+  }
+  return mode() == Mode::kMimalloc ? from_mimalloc(bytes, align, zeroed)
+                                   : from_jemalloc(bytes, align, zeroed);
+}
+
 enum class Whose { kNobody, kEarly, kShort, kSpecial, kMimalloc, kForeign };
 
 // Whose an object is, while jemalloc or mimalloc serves.
@@ -58,6 +66,11 @@ Whose whose(const void* p) {
   return early_heap::owns(p) ? Whose::kEarly : Whose::kForeign;
 }
 
+void* grow(void* p, std::size_t bytes, Whose owner) {
+  if (owner == Whose::kMimalloc) return mimalloc::heap().realloc(p, bytes);
+  return owner == Whose::kShort ? je_realloc(p, bytes) : jemalloc::reallocate(p, bytes);
+}
+
 // Moves an object whose heap cannot grow it.
 void* copy_to_new(void* p, std::size_t old_bytes, std::size_t bytes, std::uintptr_t caller) {
   void* fresh = allocate_long(bytes, 0, false, caller);
@@ -69,6 +82,16 @@ void* copy_to_new(void* p, std::size_t old_bytes, std::size_t bytes, std::uintpt
 
 }  // namespace
 
+bool make_room(std::size_t bytes) {
+  if (mode() == Mode::kNext || mode() == Mode::kUnknown || bytes > process().space.bytes()) {
+    return false;
+  }
+  ErrnoKeeper keep;
+  jemalloc::purge();
+  if (mode() == Mode::kMimalloc) mimalloc::collect();
+  return true;
+}
+
 void* allocate_long(std::size_t bytes, std::size_t align, bool zeroed, std::uintptr_t caller) {
   if (!boot() || HeapAside::now()) {
     void* p = early_heap::allocate(bytes, align);
@@ -79,12 +102,9 @@ void* allocate_long(std::size_t bytes, std::size_t align, bool zeroed, std::uint
   if (mode() == Mode::kNext) {
     p = next_heap::allocate(bytes, align, zeroed);
   } else {
-    if (is_libc_internal(caller))
-      p = jemalloc::allocate(Mobility::kUnmovable, bytes, align, zeroed);
-    if (p == nullptr) {
-      p = mode() == Mode::kMimalloc ? from_mimalloc(bytes, align, zeroed)
-                                    : from_jemalloc(bytes, align, zeroed);
-    }
+    const bool internal = is_libc_internal(caller);
+    p = from_heap(bytes, align, zeroed, internal);
+    if (p == nullptr && make_room(bytes)) p = from_heap(bytes, align, zeroed, internal);
   }
   return p != nullptr ? p : failed();
 }
@@ -94,15 +114,15 @@ void* reallocate_long(void* p, std::size_t bytes, std::uintptr_t caller) {
   if (early_heap::owns(p)) return copy_to_new(p, early_heap::usable_size(p), bytes, caller);
   if (!boot()) return failed();  // an object of a heap that is being looked up
   if (mode() == Mode::kNext) return next_heap::reallocate(p, bytes);
-  switch (whose(p)) {
+  switch (const Whose owner = whose(p)) {
     case Whose::kShort:
-      return je_realloc(p, bytes);
     case Whose::kSpecial:
-      if (void* moved = jemalloc::reallocate(p, bytes)) return moved;
-      return failed();
     case Whose::kMimalloc:
-      if (void* moved = mimalloc::heap().realloc(p, bytes)) return moved;
-      return failed();
+      if (void* moved = grow(p, bytes, owner)) return moved;
+      if (make_room(bytes)) {
+        if (void* moved = grow(p, bytes, owner)) return moved;
+      }
+      break;
     case Whose::kForeign:
       if (next_heap::looks_like_libc(p)) {
         return copy_to_new(p, next_heap::usable_size(p), bytes, caller);

@@ -13,4 +13,8 @@ namespace heaptier::preload {
 void release_long(void* p);  // keeps errno
 std::size_t usable_size_long(void* p);
 
+// After an allocation of `bytes` has failed: gives back what the heaps keep for reuse. True when
+// trying again may help. Keeps errno.
+bool make_room(std::size_t bytes);
+
 }  // namespace heaptier::preload

@@ -47,12 +47,35 @@ void* calloc_other(std::size_t count, std::size_t bytes, std::uintptr_t caller) 
   return calloc_long(count, bytes, caller);
 }
 
-void* aligned_other(std::size_t align, std::size_t bytes, std::uintptr_t caller) {
+[[gnu::noinline]] void* aligned_other(std::size_t align, std::size_t bytes, std::uintptr_t caller) {
+  if (!std::has_single_bit(align)) {
+    errno = EINVAL;
+    return nullptr;
+  }
   const heaptier::OtherHeap* other = gates.other_for(caller);
   if (other != nullptr && bytes < heaptier::preload::kAbsurd) {
     return other->aligned_alloc(align, bytes);
   }
   return allocate_long(bytes, align, false, caller);
+}
+
+// The long way tries again, and sets errno, which jemalloc's realloc does not.
+[[gnu::always_inline]] inline void* resize(void* p, std::size_t bytes, std::uintptr_t caller) {
+  if (gates.short_way_for(p)) [[likely]] {
+    void* moved = je_realloc(p, bytes);
+    return moved != nullptr ? moved : heaptier::preload::reallocate_long(p, bytes, caller);
+  }
+  return heaptier::preload::reallocate_other(p, bytes, caller);
+}
+
+[[gnu::noinline]] int posix_memalign_other(void** out, std::size_t align, std::size_t bytes,
+                                           std::uintptr_t caller) {
+  if (!std::has_single_bit(align) || align < sizeof(void*)) return EINVAL;
+  heaptier::ErrnoKeeper keep;
+  void* p = aligned_other(align, bytes, caller);
+  if (p == nullptr) return ENOMEM;
+  *out = p;
+  return 0;
 }
 
 }  // namespace
@@ -72,9 +95,7 @@ HEAPTIER_EXPORT void* calloc(std::size_t count, std::size_t bytes) {
 }
 
 HEAPTIER_EXPORT void* realloc(void* p, std::size_t bytes) {
-  if (gates.short_way_for(p)) [[likely]]
-    return je_realloc(p, bytes);
-  return heaptier::preload::reallocate_other(p, bytes, HEAPTIER_CALLER());
+  return resize(p, bytes, HEAPTIER_CALLER());
 }
 
 HEAPTIER_EXPORT void* reallocarray(void* p, std::size_t count, std::size_t bytes) noexcept {
@@ -83,9 +104,7 @@ HEAPTIER_EXPORT void* reallocarray(void* p, std::size_t count, std::size_t bytes
     errno = ENOMEM;
     return nullptr;
   }
-  if (gates.short_way_for(p)) [[likely]]
-    return je_realloc(p, all);
-  return heaptier::preload::reallocate_other(p, all, HEAPTIER_CALLER());
+  return resize(p, all, HEAPTIER_CALLER());
 }
 
 HEAPTIER_EXPORT void free(void* p) {
@@ -102,10 +121,6 @@ HEAPTIER_EXPORT void cfree(void* p) {
 HEAPTIER_EXPORT void* aligned_alloc(std::size_t align, std::size_t bytes) noexcept {
   if (!gates.long_way_from(HEAPTIER_CALLER())) [[likely]]
     return je_aligned_alloc(align, bytes);
-  if (!std::has_single_bit(align)) {
-    errno = EINVAL;
-    return nullptr;
-  }
   return aligned_other(align, bytes, HEAPTIER_CALLER());
 }
 
@@ -113,12 +128,7 @@ HEAPTIER_EXPORT int posix_memalign(void** out, std::size_t align, std::size_t by
   if (!gates.long_way_from(HEAPTIER_CALLER())) [[likely]] {
     return je_posix_memalign(out, align, bytes);
   }
-  if (!std::has_single_bit(align) || align < sizeof(void*)) return EINVAL;
-  heaptier::ErrnoKeeper keep;
-  void* p = aligned_other(align, bytes, HEAPTIER_CALLER());
-  if (p == nullptr) return ENOMEM;
-  *out = p;
-  return 0;
+  return posix_memalign_other(out, align, bytes, HEAPTIER_CALLER());
 }
 
 HEAPTIER_EXPORT void* memalign(std::size_t align, std::size_t bytes) noexcept {
@@ -136,7 +146,7 @@ HEAPTIER_EXPORT void* memalign(std::size_t align, std::size_t bytes) noexcept {
 
 HEAPTIER_EXPORT void* valloc(std::size_t bytes) noexcept {
   if (!gates.long_way_from(HEAPTIER_CALLER())) [[likely]]
-    return je_valloc(bytes);
+    return je_memalign(heaptier::kPageSize, bytes);
   return aligned_other(heaptier::kPageSize, bytes, HEAPTIER_CALLER());
 }
 
@@ -148,7 +158,7 @@ HEAPTIER_EXPORT void* pvalloc(std::size_t bytes) noexcept {
     return nullptr;
   }
   if (!gates.long_way_from(HEAPTIER_CALLER())) [[likely]]
-    return je_valloc(rounded);
+    return je_memalign(heaptier::kPageSize, rounded);
   return aligned_other(heaptier::kPageSize, rounded, HEAPTIER_CALLER());
 }
 

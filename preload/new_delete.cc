@@ -58,6 +58,9 @@ void* try_once(std::size_t bytes, std::size_t align, std::uintptr_t caller) {
 // throw what the handler throws.
 [[gnu::noinline, gnu::cold]] void* try_with_handler(std::size_t bytes, std::size_t align,
                                                     std::uintptr_t caller) {
+  if (heaptier::preload::make_room(bytes)) {
+    if (void* p = try_once(bytes, align, caller)) return p;
+  }
   for (;;) {
     const std::new_handler handler = current_handler();
     if (handler == nullptr) return nullptr;

@@ -158,17 +158,21 @@ std::uint32_t Space::take_blocks(std::uint32_t count, std::size_t align, Mobilit
     const std::uint32_t in_zone = zone.take(*ops_, count, align);
     if (in_zone == Zone::kNone) continue;
     const std::uint32_t first = first_block(zone) + in_zone;
-    for (std::uint32_t b = first; b < first + count; ++b) {
-      blocks_[b].mobility.store(mobility, std::memory_order_relaxed);
-      blocks_[b].owner.store(owner, std::memory_order_relaxed);
-    }
-    blocks_in_use_[static_cast<int>(mobility)] += count;
-    if (first + count > block_limit_.load(std::memory_order_relaxed)) {
-      block_limit_.store(first + count, std::memory_order_release);
-    }
+    mark_taken(first, count, mobility, owner);
     return first;
   }
   return Zone::kNone;
+}
+
+void Space::mark_taken(std::uint32_t first, std::uint32_t count, Mobility mobility, Owner owner) {
+  for (std::uint32_t b = first; b < first + count; ++b) {
+    blocks_[b].mobility.store(mobility, std::memory_order_relaxed);
+    blocks_[b].owner.store(owner, std::memory_order_relaxed);
+  }
+  blocks_in_use_[static_cast<int>(mobility)] += count;
+  if (first + count > block_limit_.load(std::memory_order_relaxed)) {
+    block_limit_.store(first + count, std::memory_order_release);
+  }
 }
 
 void* Space::allocate_blocks(std::size_t bytes, std::size_t align, Mobility mobility, Owner owner) {
@@ -232,6 +236,49 @@ void* Space::carve(std::uint32_t block, std::uint32_t page, std::uint32_t pages)
   unlink(block);
   link(block);
   return pointer(address_of(BlockIndex{block}) + (std::uintptr_t{page} << kPageShift));
+}
+
+bool Space::may_carve_at(std::uint32_t block, std::uint32_t page, std::uint32_t pages,
+                         Mobility mobility, Owner owner) const {
+  const Block& b = blocks_[block];
+  return b.owner.load(std::memory_order_relaxed) == owner &&
+         b.mobility.load(std::memory_order_relaxed) == mobility && b.used.is_free(page, pages);
+}
+
+// The range is at most: the rest of a pageblock in use, whole free pageblocks, the beginning of one
+// in use.
+bool Space::extend(void* at, std::size_t bytes, Mobility mobility, Owner owner) {
+  const auto start = reinterpret_cast<std::uintptr_t>(at);
+  if (bytes == 0 || start - base_ >= bytes_ || bytes > bytes_ - (start - base_)) return false;
+  const std::uint32_t first_page = page_at(start).v;
+  const auto end_page = first_page + static_cast<std::uint32_t>(bytes >> kPageShift);
+  constexpr auto kPages = static_cast<std::uint32_t>(kPagesPerBlock);
+  const std::uint32_t head_end = std::min(end_page, (first_page + kPages - 1) / kPages * kPages);
+  SpinGuard guard(lock_);
+  if (head_end > first_page && !may_carve_at(first_page / kPages, first_page % kPages,
+                                             head_end - first_page, mobility, owner)) {
+    return false;
+  }
+  if (end_page > head_end) {
+    Zone& zone = in_ordinary_zone(start) ? ordinary_ : special_;
+    const std::uint32_t first = head_end / kPages;
+    std::uint32_t count = (end_page - head_end + kPages - 1) / kPages;
+    if (first + count > first_block(zone) + zone.blocks()) return false;
+    const std::uint32_t tail = end_page % kPages;
+    const bool shares_last = tail != 0 && may_carve_at(first + count - 1, 0, tail, mobility, owner);
+    if (shares_last) --count;
+    if (count > 0) {
+      if (!zone.take_at(*ops_, first - first_block(zone), count)) return false;
+      mark_taken(first, count, mobility, owner);
+    }
+  }
+  for (std::uint32_t p = first_page; p < end_page;) {
+    const std::uint32_t n = std::min(end_page - p, kPages - p % kPages);
+    carve(p / kPages, p % kPages, n);
+    p += n;
+  }
+  carved_.fetch_add(bytes, std::memory_order_relaxed);
+  return true;
 }
 
 void Space::release(void* at, std::size_t bytes) {
@@ -304,13 +351,6 @@ Owner Space::owner_of(BlockIndex b) const {
 
 std::uint32_t Space::pages_used(BlockIndex b) const {
   return blocks_[b.v].pages.load(std::memory_order_relaxed);
-}
-
-bool Space::fills_its_blocks(std::uintptr_t at, std::size_t bytes) const {
-  if (at % kPageblockSize != 0) return false;
-  const std::size_t tail = bytes % kPageblockSize;
-  if (tail == 0) return true;
-  return pages_used(block_of(page_at(at + bytes - tail))) == tail >> kPageShift;
 }
 
 SpaceUsage Space::usage() const {

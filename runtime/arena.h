@@ -37,7 +37,8 @@ struct SpaceConfig {
   std::size_t address_limit = 0;   // RLIMIT_AS in force, 0: none
   std::size_t physical_bytes = 0;  // of the machine, for the default window
   std::uint64_t seed = 0;          // randomises the window's place
-  int huge_advice = 0;  // madvise(2) number for ordinary memory (HEAPTIER_HUGE=always|never), 0: none
+  int huge_advice =
+      0;  // madvise(2) number for ordinary memory (HEAPTIER_HUGE=always|never), 0: none
 };
 
 struct SpaceUsage {
@@ -57,6 +58,9 @@ class Space {
   // [addr, addr+bytes) committed, read as zero, or nullptr. `bytes` a multiple of 4 KiB, `align` a
   // power of two (at least 4 KiB). Runs of a pageblock and more start on a pageblock boundary.
   void* allocate(std::size_t bytes, std::size_t align, Mobility mobility, Owner owner);
+  // Exactly [at, at+bytes), to grow what ends at `at`; false when any of it is in use or of another
+  // kind.
+  bool extend(void* at, std::size_t bytes, Mobility mobility, Owner owner);
   // Gives a run, or any page-aligned part of one or several adjacent ones, back. The caller has
   // dropped its content (it reads as zero). A pageblock with no page in use loses its mobility and
   // may be grouped anew.
@@ -93,11 +97,6 @@ class Space {
   bool in_ordinary_zone(std::uintptr_t addr) const {
     return addr - ordinary_range_.start < ordinary_range_.bytes;
   }
-  // Whether giving [at, at+bytes) back would leave every pageblock it touches with no page in use.
-  // An answer for whoever owns these pages; others may be carved from the same pageblocks
-  // meanwhile.
-  bool fills_its_blocks(std::uintptr_t at, std::size_t bytes) const;
-
   // Handed out now; takes no lock.
   std::size_t carved_bytes() const { return carved_.load(std::memory_order_relaxed); }
   SpaceUsage usage() const;
@@ -116,6 +115,9 @@ class Space {
   Errno place_window(const SpaceConfig& config, std::size_t wanted, bool whole);
   Zone& zone_for(Mobility mobility, Owner owner, bool other);
   std::uint32_t first_block(const Zone& zone) const;
+  bool may_carve_at(std::uint32_t block, std::uint32_t page, std::uint32_t pages, Mobility mobility,
+                    Owner owner) const;
+  void mark_taken(std::uint32_t first, std::uint32_t count, Mobility mobility, Owner owner);
   std::uint32_t take_blocks(std::uint32_t count, std::size_t align, Mobility mobility, Owner owner);
   void* allocate_blocks(std::size_t bytes, std::size_t align, Mobility mobility, Owner owner);
   void* allocate_pages(std::uint32_t pages, std::uint32_t align_pages, Mobility mobility,

@@ -31,6 +31,10 @@ class Usemap {
 
   bool used(std::uint32_t page) const { return (words_[page / 64] >> (page % 64) & 1) != 0; }
 
+  bool is_free(std::uint32_t first, std::uint32_t count) const {
+    return next(first, true) >= first + count;
+  }
+
   // First page of the lowest free run that holds `count` pages from a multiple of `align` on.
   std::uint32_t find(std::uint32_t count, std::uint32_t align) const {
     for (std::uint32_t start = next(0, false); start < kPages;) {

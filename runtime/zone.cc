@@ -38,6 +38,18 @@ std::uint32_t Zone::take(MemoryOps& ops, std::uint32_t count, std::size_t align)
   return block != kNone ? block : take_fresh(ops, count, align);
 }
 
+bool Zone::take_at(MemoryOps& ops, std::uint32_t first, std::uint32_t count) {
+  if (first > next_ || count > blocks_ - first) return false;
+  const std::uint32_t end = first + count;
+  const std::uint32_t below = std::min(end, next_) - first;
+  if (below > 0 && free_.run_from(first) < below) return false;
+  if (end > claimed_ && claim(ops, end).failed()) return false;
+  if (end > committed_ && commit(ops, end).failed()) return false;
+  if (below > 0) free_.set_free(first, below, false);
+  next_ = std::max(next_, end);
+  return true;
+}
+
 std::uint32_t Zone::take_freed(std::uint32_t count, std::size_t align) {
   const auto align_blocks =
       static_cast<std::uint32_t>(std::min<std::size_t>(align >> kPageblockShift, blocks_));

@@ -26,12 +26,16 @@ class Zone {
   // tables from the bootstrap heap. ENOMEM: no memory for them.
   Errno init(std::uintptr_t base, std::uint32_t blocks, bool claimed);
 
-  // madvise(2) number given to every stretch as it is committed (huge pages wanted or not); 0: none.
+  // madvise(2) number given to every stretch as it is committed (huge pages wanted or not); 0:
+  // none.
   void advise_on_commit(int advice) { advice_ = advice; }
 
   // First block of a run of `count`, its address a multiple of `align` (a power of two, at least 2
   // MiB), committed; or kNone: the zone, the limit on address space or the memory is used up.
   std::uint32_t take(MemoryOps& ops, std::uint32_t count, std::size_t align);
+  // Exactly [first, first + count), if nothing in it is taken and it does not lie beyond the
+  // frontier.
+  bool take_at(MemoryOps& ops, std::uint32_t first, std::uint32_t count);
   void give(std::uint32_t first, std::uint32_t count) { free_.set_free(first, count, true); }
 
   std::uintptr_t base() const { return base_; }

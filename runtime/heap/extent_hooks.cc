@@ -19,10 +19,17 @@ std::uintptr_t address(const void* p) {
 
 void* on_alloc(extent_hooks_t* table, void* new_addr, std::size_t size, std::size_t align,
                bool* zero, bool* commit, unsigned) {
-  if (new_addr != nullptr) return nullptr;  // growing in place: the Space chooses places itself
   const Hooks& hooks = of(table);
-  void* p = link.space->allocate(size, align, hooks.mobility, hooks.owner);
-  if (p == nullptr) return nullptr;
+  void* p = new_addr;
+  if (new_addr != nullptr) {  // an object grows in place, or not at all
+    if (!link.space->extend(new_addr, size, hooks.mobility, hooks.owner)) return nullptr;
+  } else {
+    p = link.space->allocate(size, align, hooks.mobility, hooks.owner);
+    if (p == nullptr) {
+      gates.short_of_memory();
+      return nullptr;
+    }
+  }
   const bool ordinary = hooks.mobility == Mobility::kMovable && hooks.owner == Owner::kJemalloc;
   // Its own zone is used up: from now on free() looks at every pointer.
   if (!ordinary && link.space->in_ordinary_zone(address(p))) {
@@ -35,10 +42,8 @@ void* on_alloc(extent_hooks_t* table, void* new_addr, std::size_t size, std::siz
   return p;
 }
 
-// Only what leaves whole pageblocks free is taken back; the rest jemalloc retains, purged.
 bool on_dalloc(extent_hooks_t*, void* addr, std::size_t size, bool, unsigned) {
-  if (!link.space->fills_its_blocks(address(addr), size)) return true;
-  if (!link.sink->drop(address(addr), size)) return true;
+  if (!link.sink->drop(address(addr), size)) return true;  // locked: jemalloc keeps it
   link.space->release(addr, size);
   return false;
 }

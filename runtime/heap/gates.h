@@ -44,6 +44,21 @@ struct alignas(64) Gates {
   std::atomic<std::size_t> other_bytes{0};
   std::atomic<const OtherHeap*> other_owns{nullptr};
 
+  // Memory has run out once, or address space is limited. The long way knows what to do when a heap
+  // has none left (give back what it keeps for reuse, and try again), so that everybody takes it
+  // from then on.
+  std::atomic<bool> memory_is_short{false};
+
+  void close_calls() {
+    givers_pass.store(false, std::memory_order_relaxed);
+    other_serves.store(nullptr, std::memory_order_relaxed);
+    call_bytes.store(~std::size_t{0}, std::memory_order_relaxed);
+  }
+  void short_of_memory() {
+    memory_is_short.store(true, std::memory_order_relaxed);
+    close_calls();
+  }
+
   bool long_way_from(std::uintptr_t caller) const { return within(caller, call_start, call_bytes); }
   bool short_way_for(const void* p) const {
     return within(reinterpret_cast<std::uintptr_t>(p), free_start, free_bytes);

@@ -24,9 +24,11 @@ constinit Link link;
 
 namespace {
 
-// Not for the user to change: what heaptier relies on, and what could end the process.
+// Not for the user to change: what heaptier relies on, and what could end the process. Nothing is
+// retained: an extent that is not wanted goes back to the Space, where any arena finds it, and
+// where pageblocks become free again as a whole.
 constexpr char kFixedConf[] =
-    "retain:true,oversize_threshold:0,metadata_thp:disabled,dss:disabled,hpa:false,"
+    "retain:false,oversize_threshold:0,metadata_thp:disabled,dss:disabled,hpa:false,"
     "background_thread:false,trust_madvise:true,prof:false,san_guard_small:0,san_guard_large:0,"
     "abort:false,abort_conf:false,experimental_infallible_new:false";
 
@@ -161,6 +163,7 @@ void* reallocate(void* p, std::size_t bytes) {
 }
 
 void purge() {
+  je_mallctl("thread.tcache.flush", nullptr, nullptr, nullptr, 0);
   je_mallctl(
       "arena."
       "4096"

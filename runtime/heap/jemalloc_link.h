@@ -29,9 +29,4 @@ const Hooks& hooks_for(Mobility mobility, bool user_only);
 void lock_for_fork();
 void unlock_after_fork();
 
-// Growth is asked for in steps of at most this much (more only for objects that are larger). Heads
-// of extents never merge, so that small steps keep extents within few pageblocks and let them go
-// whole.
-inline constexpr std::size_t kGrowLimit = std::size_t{2} << 20;
-
 }  // namespace heaptier::jemalloc

@@ -108,11 +108,6 @@ void* je_base_new(void* tsdn, unsigned index, const extent_hooks_t* hooks, bool 
 extent_hooks_t* je_base_extent_hooks_set(void* base, extent_hooks_t* hooks);
 void* je_b0get();
 bool je_base_boot(void* tsdn);
-bool je_pac_init(void* tsdn, void* pac, void* base, void* emap, void* edata_cache, void* now,
-                 std::size_t oversize, std::ptrdiff_t dirty_ms, std::ptrdiff_t muzzy_ms,
-                 void* stats, void* stats_mutex);
-bool je_pac_retain_grow_limit_get_set(void* tsdn, void* pac, std::size_t* old_limit,
-                                      std::size_t* new_limit);
 extern const extent_hooks_t je_ehooks_default_extent_hooks;
 
 // Every arena but the first is made here: an automatic one with the movable hooks; all with their
@@ -128,17 +123,6 @@ bool heaptier_je_base_boot(void* tsdn) {
   auto& hooks = const_cast<extent_hooks_t&>(hooks_for(Mobility::kMovable, false).table);
   je_base_extent_hooks_set(je_b0get(), &hooks);
   return false;
-}
-
-bool heaptier_je_pac_init(void* tsdn, void* pac, void* base, void* emap, void* edata_cache,
-                          void* now, std::size_t oversize, std::ptrdiff_t dirty_ms,
-                          std::ptrdiff_t muzzy_ms, void* stats, void* stats_mutex) {
-  if (je_pac_init(tsdn, pac, base, emap, edata_cache, now, oversize, dirty_ms, muzzy_ms, stats,
-                  stats_mutex)) {
-    return true;
-  }
-  std::size_t limit = kGrowLimit;
-  return je_pac_retain_grow_limit_get_set(tsdn, pac, nullptr, &limit);
 }
 
 }  // extern "C"

@@ -138,7 +138,10 @@ void* map(std::size_t bytes) {
   bytes = round_up(bytes, kPageSize);
   const std::size_t align = bytes >= kSegment ? kSegment : kPageSize;
   void* p = the_space->allocate(bytes, align, Mobility::kMovable, Owner::kMimalloc);
-  if (p == nullptr) return nullptr;
+  if (p == nullptr) {
+    gates.short_of_memory();
+    return nullptr;
+  }
   if (!the_space->in_ordinary_zone(reinterpret_cast<std::uintptr_t>(p))) {
     gates.other_bytes.store(0, std::memory_order_relaxed);
   }

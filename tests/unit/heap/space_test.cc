@@ -226,15 +226,56 @@ TEST_F(SpaceTest, PartsOfARunComeBackInAnyOrder) {
   EXPECT_EQ(blocks(4), run) << "four free pageblocks make one run again";
 }
 
-TEST_F(SpaceTest, FillsItsBlocks) {
+TEST_F(SpaceTest, GrowsInPlaceWhileNothingIsInTheWay) {
   start({.physical_bytes = kGiB});
-  char* run = static_cast<char*>(space().allocate(5 * kMiB, kPageSize, kMovable, Owner::kJemalloc));
-  EXPECT_TRUE(space().fills_its_blocks(address(run), 5 * kMiB));
-  EXPECT_TRUE(space().fills_its_blocks(address(run), 2 * kMiB));
-  EXPECT_FALSE(space().fills_its_blocks(address(run), 3 * kMiB));
-  EXPECT_FALSE(space().fills_its_blocks(address(run) + kMiB, kMiB));
-  ASSERT_EQ(pages(1, kMovable), run + 5 * kMiB);
-  EXPECT_FALSE(space().fills_its_blocks(address(run), 5 * kMiB));
+  char* p = static_cast<char*>(pages(10, kMovable));
+  const auto grow = [&](char* at, std::size_t n) {
+    return space().extend(at, n * kPageSize, kMovable, Owner::kJemalloc);
+  };
+  EXPECT_TRUE(grow(p + 10 * kPageSize, 5));
+  EXPECT_EQ(space().pages_used(block(p)), 15u);
+  EXPECT_TRUE(grow(p + 15 * kPageSize, 512))
+      << "over the end of the pageblock, beyond the frontier";
+  EXPECT_EQ(space().pages_used(block(p)), 512u);
+  EXPECT_EQ(space().pages_used(block(p + kPageblockSize)), 15u);
+  EXPECT_TRUE(ops.is_committed(address(p), 527 * kPageSize));
+  EXPECT_TRUE(grow(p + 527 * kPageSize, 100 * 512 - 15)) << "a hundred pageblocks more";
+  EXPECT_TRUE(ops.is_committed(address(p), 100 * 512 * kPageSize));
+  EXPECT_EQ(space().usage().carved_bytes, (527 + 100 * 512 - 15) * kPageSize);
+  EXPECT_EQ(space().block_limit(), block(p).v + 101u);
+}
+
+TEST_F(SpaceTest, DoesNotGrowOverAnythingElse) {
+  start({.physical_bytes = kGiB});
+  char* p = static_cast<char*>(blocks(3));
+  char* next = static_cast<char*>(blocks(1, kMovable));
+  ASSERT_EQ(next, p + 3 * kPageblockSize);
+  const std::size_t carved = space().usage().carved_bytes;
+  EXPECT_FALSE(space().extend(next, kPageSize, kMovable, Owner::kJemalloc)) << "in use";
+  space().release(next + kMiB, kMiB);
+  space().release(p + 2 * kPageblockSize, kPageblockSize);
+  EXPECT_FALSE(space().extend(p + 2 * kPageblockSize, kPageblockSize + kPageSize, kMovable,
+                              Owner::kJemalloc));
+  EXPECT_EQ(space().pages_used(block(p + 2 * kPageblockSize)), 0u)
+      << "a refusal leaves all as it was";
+  EXPECT_FALSE(space().extend(next + kMiB, kPageSize, kUnmovable, Owner::kJemalloc));
+  EXPECT_FALSE(space().extend(next + kMiB, kPageSize, kMovable, Owner::kMimalloc));
+  EXPECT_TRUE(space().extend(next + kMiB, kPageSize, kMovable, Owner::kJemalloc));
+  EXPECT_FALSE(space().extend(next + 10 * kPageblockSize, kPageSize, kMovable, Owner::kJemalloc));
+  EXPECT_FALSE(space().extend(p, space().bytes(), kMovable, Owner::kJemalloc));
+  EXPECT_EQ(space().usage().carved_bytes, carved - kMiB - kPageblockSize + kPageSize);
+  // Whole free pageblocks between, and the beginning of one in use behind them.
+  space().release(next, kMiB / 2);
+  EXPECT_TRUE(space().extend(p + 2 * kPageblockSize, kPageblockSize + kMiB / 2, kMovable,
+                             Owner::kJemalloc));
+}
+
+TEST_F(SpaceTest, GrowthThatCannotBeCommittedIsRefused) {
+  ops.commit_limit = 32 * kMiB;
+  start({.physical_bytes = kGiB});
+  char* p = static_cast<char*>(blocks(16));
+  EXPECT_FALSE(space().extend(p + 32 * kMiB, kPageSize, kMovable, Owner::kJemalloc));
+  EXPECT_EQ(space().usage().carved_bytes, 32 * kMiB);
 }
 
 // Uses the window up with whole pageblocks of one kind, except for one page at the end of `holes`
@@ -400,6 +441,17 @@ TEST_F(SpaceTest, AgreesWithAModel) {
       }
       live[address(p)] = run;
       carved += bytes;
+    } else if (!live.empty() && random() % 8 == 0) {
+      auto it = std::next(live.begin(), static_cast<long>(random() % live.size()));
+      auto& [at, run] = *it;
+      const std::size_t more = (1 + random() % 700) * kPageSize;
+      void* end = reinterpret_cast<void*>(at + run.bytes);
+      if (space().extend(end, more, run.mobility, run.owner)) {
+        run.bytes += more;
+        carved += more;
+        ASSERT_TRUE(std::next(it) == live.end() || at + run.bytes <= std::next(it)->first);
+        ASSERT_TRUE(ops.is_committed(at, run.bytes));
+      }
     } else if (!live.empty()) {
       auto it = std::next(live.begin(), static_cast<long>(random() % live.size()));
       auto [at, run] = *it;

@@ -87,6 +87,9 @@ TEST(Usemap, AgreesWithABitset) {
       if (free) expected = at;
     }
     ASSERT_EQ(map.find(wanted, align), expected);
+    bool all_free = true;
+    for (std::uint32_t i = first; i < first + clipped; ++i) all_free = all_free && !model[i];
+    ASSERT_EQ(map.is_free(first, clipped), all_free);
   }
 }
 
