@@ -85,6 +85,45 @@ TEST(HotsetNear, AnExpensiveHintIsPaidBackBeforeTheNext) {
   EXPECT_EQ(p.plan(policy), "p...............");
 }
 
+TEST(HotsetNear, HintTimeIsSavedUpForEightTicksOnly) {
+  Picture p(std::string(64, 'w'));  // four blocks are wanted in the park; each costs 1.5 ms
+  p.limits(64.5, 70).hint_time(micros(250));
+  for (BlockView& b : p.blocks()) b.not_before = Picture::kNow + millis(1);
+  HotsetPolicy policy;
+  for (int tick = 0; tick < 100; ++tick) p.plan(policy);
+  p.plan(policy, Picture::kNow + millis(1));
+  EXPECT_EQ(p.steps().size(), 2U);
+}
+
+TEST(HotsetNear, AHintCostsWhatCameBackTheLastTime) {
+  Picture p(std::string(64, 'w'));
+  p.limits(64.5, 70).hint_time(micros(250));
+  for (BlockView& b : p.blocks()) b.heat = 10;  // 60 us
+  HotsetPolicy policy;
+  p.plan(policy);
+  EXPECT_EQ(p.steps().size(), 4U);
+}
+
+TEST(HotsetNear, WhileMissesCostMoreHintsMayToo) {
+  Picture p("wwww s");
+  p.limits(4.6, 5);
+  EXPECT_EQ(plan(p), ".....");
+  HotsetPolicy policy;
+  int parks = 0;
+  for (int tick = 0; tick < 50; ++tick) {
+    p.at(4).touches = 200;  // 1.2 ms of misses a tick, a park costs 1.5 ms: one in five ticks
+    parks += p.plan(policy) == "p...." ? 1 : 0;
+  }
+  EXPECT_EQ(parks, 10);
+}
+
+TEST(HotsetNear, HugeBlocksStayWhole) {
+  Picture p("HHHH");
+  p.limits(4.1, 5).hint_time(millis(100));
+  for (BlockView& b : p.blocks()) b.backoff = 1;
+  EXPECT_EQ(plan(p), "p...");
+}
+
 TEST(HotsetNear, NothingIsStored) {
   EXPECT_EQ(plan(Picture("wwPp").limits(4.1, 5)), "....");
 }
@@ -126,7 +165,10 @@ TEST(HotsetLow, AHotBlockIsBroughtHomeBeforeTheRestOfItFaults) {
   p.limits(3.5, 5);
   p.at(3).parked = 128;
   p.at(3).resident = 384;
-  EXPECT_EQ(plan(p), "...^");
+  HotsetPolicy policy;
+  EXPECT_EQ(p.plan(policy), "...^");
+  EXPECT_EQ(p.at(3).backoff, 0) << "it took 10 s to come back";
+  EXPECT_EQ(p.at(3).not_before, Picture::kNow + policy::kRest);
   p.at(3).parked = 129;
   p.at(3).resident = 383;
   EXPECT_EQ(plan(p), "...v");
@@ -194,6 +236,33 @@ TEST(HotsetHigh, EvenThoseOfWhichMostCameBack) {
 TEST(HotsetHigh, WhatIsNeededIsParkedAtAnyCost) {
   // Without hint time. 2.2 blocks are needed and half of what is parked comes back: twice as many.
   EXPECT_EQ(plan(Picture("HHHHwwuu").limits(5.8, 6)), "ppppp...");
+}
+
+TEST(HotsetHigh, WhatHadToBeParkedIsNotPaidBack) {
+  Picture p("wwww");
+  p.limits(2.8, 3);
+  HotsetPolicy policy;
+  EXPECT_EQ(p.plan(policy), "ppp.");
+  EXPECT_EQ(p.limits(4.1, 5).hint_time(micros(1)).plan(policy), "p...");
+}
+
+TEST(HotsetHigh, WhatIsYetToBeStoredDoesNotCount) {
+  EXPECT_EQ(plan(Picture("ssss wwww").limits(5.2, 5.5)), "~~~.pp..");
+}
+
+TEST(HotsetHigh, ABlockWithPagesHereAndThereIsStoredFirst) {
+  Picture p("ss");
+  p.limits(0.1, 0.2);
+  p.at(0).resident = 100;
+  p.at(0).parked = 156;
+  EXPECT_EQ(plan(p), "v~");
+}
+
+TEST(HotsetHigh, HugeBlocksThatAlwaysComeBackAreBrokenUpNotSwept) {
+  Picture p("HHHH");
+  p.limits(3.8, 3.9);
+  for (BlockView& b : p.blocks()) b.backoff = 5;
+  EXPECT_EQ(plan(p), "/...");
 }
 
 TEST(HotsetHigh, RestIsNoExcuse) {
