@@ -11,6 +11,7 @@ namespace {
 
 constexpr FaultReply kBusyReply{FaultVerdict::kBusy, 0, 0};
 constexpr FaultReply kGoneReply{FaultVerdict::kGone, 0, 0};
+constexpr FaultReply kLostReply{FaultVerdict::kLost, 0, 0};
 
 // Pages discarded on behalf of one fault that finds memory above the high watermark: one batch, one
 // TLB flush.
@@ -75,7 +76,7 @@ FaultReply FaultService::resolve(PageIndex p, PageWord was, const FaultEvent& ev
   core_.stats.faults_poisoned.add();
   (void)core_.port->poison(core_.home(p), kPageSize);  // again: a fork or a free may have lifted it
   core_.table.unlock(p, was);
-  return wake(p);
+  return kLostReply;
 }
 
 // The page stays as it is and the fault comes back: memory is short for a moment, or the mapping is
@@ -310,7 +311,7 @@ FaultReply FaultService::fetch(PageIndex p, PageWord was, const FaultEvent& even
     store.drop(SlotId{was.slot()});
     core_.settle(p, was, was.with_state(PageState::kPoisoned).with_slot(0),
                  core_.stats.pages_poisoned);
-    return wake(p);
+    return kLostReply;
   }
   // The pages that a sequential run will want next come along in the same copy.
   PageWord words[kMaxWindow];
