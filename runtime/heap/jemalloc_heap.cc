@@ -28,7 +28,7 @@ namespace {
 // retained: an extent that is not wanted goes back to the Space, where any arena finds it, and
 // where pageblocks become free again as a whole.
 constexpr char kFixedConf[] =
-    "retain:false,oversize_threshold:0,metadata_thp:disabled,dss:disabled,hpa:false,"
+    "retain:false,cache_oblivious:false,oversize_threshold:0,metadata_thp:disabled,dss:disabled,hpa:false,"
     "background_thread:false,trust_madvise:true,prof:false,san_guard_small:0,san_guard_large:0,"
     "abort:false,abort_conf:false,experimental_infallible_new:false";
 
