@@ -12,6 +12,8 @@ extern "C" {
 // Read by jemalloc as it starts: the first gives way to the user's MALLOC_CONF, the second does
 // not.
 extern const char* je_malloc_conf_2_conf_harder;
+// 5.3.0 has this setting, and no name for it in the two above.
+extern bool je_opt_cache_oblivious;
 }
 
 namespace heaptier {
@@ -28,7 +30,7 @@ namespace {
 // retained: an extent that is not wanted goes back to the Space, where any arena finds it, and
 // where pageblocks become free again as a whole.
 constexpr char kFixedConf[] =
-    "retain:false,cache_oblivious:false,oversize_threshold:0,metadata_thp:disabled,dss:disabled,hpa:false,"
+    "retain:false,oversize_threshold:0,metadata_thp:disabled,dss:disabled,hpa:false,"
     "background_thread:false,trust_madvise:true,prof:false,san_guard_small:0,san_guard_large:0,"
     "abort:false,abort_conf:false,experimental_infallible_new:false";
 
@@ -111,6 +113,8 @@ SharedArena* cache_for(const void* p) {
 void init(Space& space, ContentSink& sink, MemoryOps& ops, unsigned) {
   link = {&space, &sink, &ops};
   je_malloc_conf = kConf;
+  // A large object fills its pageblocks, without a page in front of it to colour the cache.
+  je_opt_cache_oblivious = false;
   je_malloc_conf_2_conf_harder = kFixedConf;
   const AddressRange zone = space.ordinary_zone();
   gates.free_start.store(zone.start, std::memory_order_relaxed);
