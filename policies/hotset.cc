@@ -33,8 +33,12 @@ constexpr std::uint64_t kMissesPerHint = 4;
 // pressure.
 constexpr std::uint64_t kCollapseNanos = 600'000;
 
-// Dense enough to be made huge: the pages added are at most 2 % of the block.
-constexpr std::uint32_t kDensePages = (kPagesPerBlock * 98 + 99) / 100;
+// Dense enough to be made huge: the pages added are at most 2 % of the block. Once a block is
+// registered with userfaultfd the kernel adds none: it must be complete.
+constexpr bool is_dense(const BlockView& b) {
+  constexpr std::uint32_t kDensePages = (kPagesPerBlock * 98 + 99) / 100;
+  return b.resident >= (b.phase == BlockPhase::kUnmanaged ? kDensePages : kPagesPerBlock);
+}
 
 // A parked block of which this many pages came straight back is hot as a whole: the rest is brought
 // home before it faults too.
@@ -141,16 +145,17 @@ void HotsetPolicy::plan_parks(View& view, Nanos now, const Budget& budget, Plan&
   }
 }
 
-// What neither the stores of now nor those to come will free is taken page by page, and probation
-// is kept filled. Above the high watermark nothing to come counts.
+// What neither the stores of now nor those to come will free, nor probation beyond its target, is
+// taken page by page. Above the high watermark nothing to come counts.
 void HotsetPolicy::plan_remaining_sweeps(View& view, Nanos now, Plan& plan) {
   const bool high = pressure_.zone == Zone::kHigh;
-  const std::uint64_t expected = storing_ + (high ? 0 : share_.yield(watching_));
-  if (pressure_.need <= expected) return;
   const std::uint64_t probation = view.probation_bytes / kPageSize;
-  const std::uint64_t demote =
-      pressure_.need - expected + probation_target(view.resident_bytes / kPageSize);
-  if (demote > probation) policy::plan_sweeps(view, now, demote - probation, high, plan);
+  const std::uint64_t target = probation_target(view.resident_bytes / kPageSize);
+  const std::uint64_t expected = storing_ + (high ? 0 : share_.yield(watching_)) +
+                                 (probation > target ? probation - target : 0);
+  if (pressure_.need > expected) {
+    policy::plan_sweeps(view, now, pressure_.need - expected, high, plan);
+  }
 }
 
 // While memory is plentiful, what is dense may be made huge.
@@ -161,7 +166,7 @@ void HotsetPolicy::plan_collapses(View& view, Nanos now, const Budget& budget, P
     if (view.clock_hand >= count) view.clock_hand = 0;
     BlockView& b = view.blocks[view.clock_hand++];
     policy::observe(b, now, share_);
-    if (b.huge || b.resident < kDensePages || b.clean > 0 || !policy::is_whole(b)) continue;
+    if (b.huge || b.clean > 0 || !policy::is_whole(b) || !is_dense(b)) continue;
     if (!policy::may_demote(b, now)) continue;
     if (!plan.add({b.index, Action::kCollapse, Reason::kDense})) return;
     collapses_.spend(kCollapseNanos);

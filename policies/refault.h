@@ -41,9 +41,8 @@ RefaultVerdict judge_refault(const RefaultInput& in, const RefaultTuning& tuning
 
 // Pages that probation (clean pages in the order they came in) should hold: long enough for a
 // second touch and for the grace time of device writes, short enough to leave the room to proven
-// pages. Above it, evict from probation's old end; below it, demote from the rest first (kSweep),
-// which refills it. bench/simulate: from 3 to 15 % misses differ by 2 % either way and CPU grows by
-// 2 %.
+// pages. Above it, evict from probation's old end; below it, demote from the rest first (kSweep).
+// bench/simulate: from 3 to 15 % misses differ by 2 % either way and CPU grows by 2 %.
 constexpr std::uint64_t probation_target(std::uint64_t resident_pages) {
   return resident_pages * 6 / 100;
 }

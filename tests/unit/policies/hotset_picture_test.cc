@@ -31,8 +31,12 @@ TEST(HotsetCalm, DenseBlocksAreMadeHugeWhereThatIsAllowed) {
   EXPECT_EQ(plan(p), "....");
   p.budget().collapse = true;
   EXPECT_EQ(plan(p), "##..");
+  p.at(0).resident = 502;
+  EXPECT_EQ(plan(p), "##..");
   p.at(0).resident = 501;  // 97.9 %
   EXPECT_EQ(plan(p), ".#..");
+  p.at(1).resident = 511;  // registered: the kernel would refuse to fill the hole
+  EXPECT_EQ(plan(p), "....");
 }
 
 TEST(HotsetCalm, CollapsesKeepToTheTimeGiven) {
@@ -247,7 +251,7 @@ TEST(HotsetHigh, WhatHadToBeParkedIsNotPaidBack) {
 }
 
 TEST(HotsetHigh, WhatIsYetToBeStoredDoesNotCount) {
-  EXPECT_EQ(plan(Picture("ssss wwww").limits(5.2, 5.5)), "~~~.pp..");
+  EXPECT_EQ(plan(Picture("ssss wwww").limits(5.2, 5.5)), "~~..pp..");
 }
 
 TEST(HotsetHigh, ABlockWithPagesHereAndThereIsStoredFirst) {
@@ -277,7 +281,7 @@ TEST(HotsetHigh, SmallPagesThatAlwaysComeBackAreSwept) {
   Picture p("wwww");
   p.limits(2.8, 3);
   for (BlockView& b : p.blocks()) b.backoff = 2;
-  EXPECT_EQ(plan(p), "~~..");  // 1.24 and as much as probation should hold: 1.48
+  EXPECT_EQ(plan(p), "~~..");  // 1.24 blocks are needed
 }
 
 // --- who may go ---
