@@ -7,6 +7,7 @@
 #include "preload/libc_callers.h"
 #include "preload/process.h"
 #include "preload/thread_watch.h"
+#include "runtime/base/errno.h"
 #include "runtime/base/spinlock.h"
 #include "runtime/engine.h"
 #include "runtime/heap/gates.h"
@@ -102,16 +103,9 @@ Mode decide() {
   return Mode::kJemalloc;
 }
 
-void use_mimalloc() {
-  if (!mimalloc::load(the_process.space, content_sink())) {
-    os::write_text(
-        "heaptier: HEAPTIER_HEAP=mimalloc: libmimalloc.so.2 could not be loaded; jemalloc "
-        "serves\n");
-    return;
-  }
-  gates.call_bytes.store(~std::size_t{0}, std::memory_order_relaxed);  // no short way to jemalloc
-  the_process.mode.store(Mode::kMimalloc, std::memory_order_release);
-}
+// Set by the constructor. Loading a library needs a libc that knows its environment, which it does
+// not before its own constructor, and ours comes first.
+constinit std::atomic<bool> other_heap_wanted{false};
 
 void tell_effective() {
   if (the_process.stands_aside != nullptr) {
@@ -137,9 +131,13 @@ void tell_effective() {
   if (mode() == Mode::kNext) return;
   learn_libc_callers();
   watch_threads();
-  if (the_process.options.heap == HeapKind::kMimalloc) use_mimalloc();
-  open_call_gate();
   allow_waking();
+  if (the_process.options.heap == HeapKind::kMimalloc) {
+    other_heap_wanted.store(
+        true, std::memory_order_release);  // and the call gate stays closed until then
+  } else {
+    open_call_gate();
+  }
 }
 
 // Nothing is torn down: what runs after this still has its heap.
@@ -153,6 +151,22 @@ Process& process() {
   return the_process;
 }
 
+void start_other_heap(std::uintptr_t caller) {
+  if (!other_heap_wanted.load(std::memory_order_relaxed) || environ == nullptr ||
+      is_system_caller(caller) || !other_heap_wanted.exchange(false)) {
+    return;
+  }
+  ErrnoKeeper keep;
+  if (mimalloc::load(the_process.space, content_sink())) {
+    the_process.mode.store(Mode::kMimalloc, std::memory_order_release);
+  } else {
+    os::write_text(
+        "heaptier: HEAPTIER_HEAP=mimalloc: libmimalloc.so.2 could not be loaded; jemalloc "
+        "serves\n");
+  }
+  open_call_gate();
+}
+
 bool boot() {
   int seen = stage.load(std::memory_order_acquire);
   if (seen == 2) return true;
@@ -163,7 +177,9 @@ bool boot() {
     if (decided != Mode::kNext) guard_forks();
     the_process.mode.store(decided, std::memory_order_release);
     stage.store(2, std::memory_order_release);
-    if (decided == Mode::kJemalloc && !gates.memory_is_short.load(std::memory_order_relaxed)) {
+    // Open for good once libc's code is known; until then nobody is libc. Another heap comes later.
+    if (decided == Mode::kJemalloc && the_process.options.heap == HeapKind::kJemalloc &&
+        !gates.memory_is_short.load(std::memory_order_relaxed)) {
       gates.call_bytes.store(0, std::memory_order_relaxed);
     }
     return true;

@@ -38,8 +38,11 @@ void* from_heap(std::size_t bytes, std::size_t align, bool zeroed, bool libc_int
   if (libc_internal) {
     if (void* p = jemalloc::allocate(Mobility::kUnmovable, bytes, align, zeroed)) return p;
   }
-  return mode() == Mode::kMimalloc ? from_mimalloc(bytes, align, zeroed)
-                                   : from_jemalloc(bytes, align, zeroed);
+  // mimalloc takes 32 MiB at a time; where that cannot be had, a pageblock may.
+  if (mode() == Mode::kMimalloc) {
+    if (void* p = from_mimalloc(bytes, align, zeroed)) return p;
+  }
+  return from_jemalloc(bytes, align, zeroed);
 }
 
 enum class Whose { kNobody, kEarly, kShort, kSpecial, kMimalloc, kForeign };
@@ -97,6 +100,7 @@ void* allocate_long(std::size_t bytes, std::size_t align, bool zeroed, std::uint
     void* p = early_heap::allocate(bytes, align);
     return p != nullptr ? p : failed();
   }
+  start_other_heap(caller);
   wake_if_wanted(caller);
   void* p = nullptr;
   if (mode() == Mode::kNext) {

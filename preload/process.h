@@ -39,4 +39,8 @@ inline Mode mode() {
 // further up in this thread's stack: the caller takes early_heap. Another thread waits.
 bool boot();
 
+// Loads mimalloc if the options want it and it can be done from here. On the long way of an
+// allocation.
+void start_other_heap(std::uintptr_t caller);
+
 }  // namespace heaptier::preload

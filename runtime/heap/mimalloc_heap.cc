@@ -20,8 +20,10 @@ constexpr const char* kLibrary = "libmimalloc.so.2";
 constinit OtherHeap table{};
 struct More {
   void* (*zalloc)(std::size_t);
-  void* (*zalloc_aligned)(std::size_t, std::size_t);
-  void* (*malloc_aligned)(std::size_t, std::size_t);
+  // These, with offset 0, and not the simpler ones, which in 2.0.9 give 256 bytes at a multiple of
+  // 128 when a multiple of 256 is wanted.
+  void* (*zalloc_aligned_at)(std::size_t bytes, std::size_t align, std::size_t offset);
+  void* (*malloc_aligned_at)(std::size_t bytes, std::size_t align, std::size_t offset);
   std::size_t (*usable_size)(const void*);
   void (*collect)(bool force);
 };
@@ -87,13 +89,13 @@ bool load(Space& space, ContentSink& sink) {
                         look_up(library, table.calloc, "mi_calloc") &&
                         look_up(library, table.realloc, "mi_realloc") &&
                         look_up(library, table.free, "mi_free") &&
-                        look_up(library, more.malloc_aligned, "mi_malloc_aligned") &&
+                        look_up(library, more.malloc_aligned_at, "mi_malloc_aligned_at") &&
                         look_up(library, more.zalloc, "mi_zalloc") &&
-                        look_up(library, more.zalloc_aligned, "mi_zalloc_aligned") &&
+                        look_up(library, more.zalloc_aligned_at, "mi_zalloc_aligned_at") &&
                         look_up(library, more.usable_size, "mi_usable_size") &&
                         look_up(library, more.collect, "mi_collect");
   table.aligned_alloc = [](std::size_t align, std::size_t bytes) {
-    return more.malloc_aligned(bytes, align);
+    return more.malloc_aligned_at(bytes, align, 0);
   };
   if (complete) learn_code(reinterpret_cast<std::uintptr_t>(table.malloc));
   loading.store(false);
@@ -112,7 +114,7 @@ const OtherHeap& heap() {
 }
 
 void* zalloc(std::size_t bytes, std::size_t align) {
-  return align == 0 ? more.zalloc(bytes) : more.zalloc_aligned(bytes, align);
+  return align == 0 ? more.zalloc(bytes) : more.zalloc_aligned_at(bytes, align, 0);
 }
 
 std::size_t usable_size(const void* p) {

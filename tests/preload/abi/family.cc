@@ -157,6 +157,8 @@ GROUP(alignment_family) {
       p[1] = aligned_alloc(align, n);
       p[2] = memalign(align, n);
       for (void* q : p) {
+        if (q == nullptr || address(q) % align != 0)
+          std::fprintf(stderr, "align %zu, %zu bytes: %p\n", align, n, q);
         CHECK(q != nullptr && address(q) % align == 0);
         CHECK(malloc_usable_size(q) >= n);
         if (q != nullptr) std::memset(q, 1, n);

@@ -11,14 +11,12 @@
 #include "preload/mapping_flags.h"
 #include "tests/preload/abi/check.h"
 
-using heaptier::preload::kLockCurrent;
 static_assert(heaptier::preload::kMapShared == MAP_SHARED);
 static_assert(heaptier::preload::kMapFixed == MAP_FIXED);
 static_assert(heaptier::preload::kMapAnonymous == MAP_ANONYMOUS);
 static_assert(heaptier::preload::kMapHugetlb == MAP_HUGETLB);
 static_assert(heaptier::preload::kMremapFixed == MREMAP_FIXED);
 static_assert(heaptier::preload::kProtReadWrite == (PROT_READ | PROT_WRITE));
-static_assert(kLockCurrent == MCL_CURRENT);
 static_assert(heaptier::preload::kPosixDontNeed == POSIX_MADV_DONTNEED);
 
 namespace {
