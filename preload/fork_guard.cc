@@ -12,7 +12,6 @@
 #include "uffd/thread_cpu.h"
 
 namespace heaptier::preload {
-namespace {
 
 void before_fork() {
   engine().fork_stop();
@@ -32,8 +31,6 @@ void after_fork_in_child() {
   HeapAside no_heap_yet;
   engine().fork_child();
 }
-
-}  // namespace
 
 void guard_forks() {
   pthread_atfork(before_fork, after_fork_in_parent, after_fork_in_child);

@@ -8,4 +8,9 @@ namespace heaptier::preload {
 // before the clone and first after it.
 void guard_forks();
 
+// The three steps by hand, for processes made without libc's fork.
+void before_fork();
+void after_fork_in_parent();
+void after_fork_in_child();
+
 }  // namespace heaptier::preload

@@ -10,7 +10,6 @@ inline constexpr int kMapAnonymous = 0x20;
 inline constexpr int kMapHugetlb = 0x40000;
 inline constexpr int kMremapFixed = 2;
 inline constexpr int kProtReadWrite = 3;
-inline constexpr int kLockCurrent = 1;    // MCL_CURRENT
 inline constexpr int kPosixDontNeed = 4;  // POSIX_MADV_DONTNEED
 
 }  // namespace heaptier::preload

@@ -30,9 +30,13 @@ constinit NextFunction<int(const void*, std::size_t, unsigned)> next_mlock2{"mlo
 constinit NextFunction<int(const void*, std::size_t)> next_munlock{"munlock"};
 constinit NextFunction<int(int)> next_mlockall{"mlockall"};
 
+bool heaptier_serves() {
+  return mode() == Mode::kJemalloc || mode() == Mode::kMimalloc;
+}
+
 // The whole pages of [p, p+bytes) that lie in the Space and have been carved; bytes 0: none.
 AddressRange in_heap(const void* p, std::size_t bytes) {
-  if (mode() == Mode::kUnknown || mode() == Mode::kNext) return {};
+  if (!heaptier_serves()) return {};
   const Space& space = process().space;
   const std::uintptr_t carved_end = space.address_of(BlockIndex{space.block_limit()});
   std::uintptr_t start = round_down(reinterpret_cast<std::uintptr_t>(p), kPageSize);
@@ -49,6 +53,13 @@ void surrender(const AddressRange& range) {
   if (range.bytes == 0) return;
   ErrnoKeeper keep;
   engine().surrender(range.start, range.bytes);
+}
+
+// After a call that has undone what surrendered the range.
+void restored(const AddressRange& range) {
+  if (range.bytes == 0) return;
+  ErrnoKeeper keep;
+  engine().restored(range.start, range.bytes);
 }
 
 // After a call that has replaced or removed the mapping.
@@ -160,9 +171,12 @@ HEAPTIER_EXPORT int posix_madvise(void* at, std::size_t bytes, int advice) noexc
 }
 
 HEAPTIER_EXPORT int mprotect(void* at, std::size_t bytes, int protection) noexcept {
-  // Read and write is what it has, or what it gets back after other protections.
-  if (protection != kProtReadWrite) surrender(in_heap(at, bytes));
-  return next_mprotect.call(at, bytes, protection);
+  // Read and write is what the heap has, or gets back after other protections.
+  const bool as_ever = protection == kProtReadWrite;
+  if (!as_ever) surrender(in_heap(at, bytes));
+  const int result = next_mprotect.call(at, bytes, protection);
+  if (as_ever && result == 0) restored(in_heap(at, bytes));
+  return result;
 }
 
 HEAPTIER_EXPORT int pkey_mprotect(void* at, std::size_t bytes, int protection, int key) noexcept {
@@ -182,17 +196,15 @@ HEAPTIER_EXPORT int mlock2(const void* at, std::size_t bytes, unsigned flags) no
 
 HEAPTIER_EXPORT int munlock(const void* at, std::size_t bytes) noexcept {
   const int result = next_munlock.call(at, bytes);
-  const heaptier::AddressRange heap = in_heap(at, bytes);
-  if (result == 0 && heap.bytes != 0) heaptier::engine().take_back(heap.start, heap.bytes);
+  if (result == 0) restored(in_heap(at, bytes));
   return result;
 }
 
-// Everything that is carved now; what is carved later is locked by the kernel as it comes, and
-// refused to the tiers by the kernel, too.
+// All memory, and usually all that will come: there is nothing left to demote.
 HEAPTIER_EXPORT int mlockall(int flags) noexcept {
-  const heaptier::Space& space = process().space;
-  if ((flags & kLockCurrent) != 0 && mode() != Mode::kUnknown && mode() != Mode::kNext) {
-    surrender(in_heap(reinterpret_cast<const void*>(space.base()), space.bytes()));
+  if (heaptier_serves()) {
+    heaptier::ErrnoKeeper keep;
+    heaptier::engine().retire();
   }
   return next_mlockall.call(flags);
 }

@@ -66,7 +66,7 @@ void keep_own_stack_home() {
   std::size_t bytes = 0;
   if (pthread_getattr_np(pthread_self(), &attributes) != 0) return;
   if (pthread_attr_getstack(&attributes, &stack, &bytes) == 0 && space.contains(stack)) {
-    engine().surrender(reinterpret_cast<std::uintptr_t>(stack), bytes);
+    engine().pin(reinterpret_cast<std::uintptr_t>(stack), bytes);
   }
   pthread_attr_destroy(&attributes);
 }
@@ -75,9 +75,9 @@ void pin_mutex(pthread_mutex_t* mutex, bool pin) {
   if (mode() == Mode::kNext || !process().space.contains(mutex)) return;
   const auto at = reinterpret_cast<std::uintptr_t>(mutex);
   if (pin) {
-    engine().surrender(round_down(at, kPageSize), sizeof(*mutex) + at % kPageSize);
+    engine().pin(round_down(at, kPageSize), sizeof(*mutex) + at % kPageSize);
   } else {
-    engine().take_back(round_down(at, kPageSize), sizeof(*mutex) + at % kPageSize);
+    engine().unpin(round_down(at, kPageSize), sizeof(*mutex) + at % kPageSize);
   }
 }
 

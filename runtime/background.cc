@@ -215,7 +215,9 @@ bool Background::serve_requests() {
     if (slot.state.load(std::memory_order_acquire) != 2) continue;
     any = true;
     slot.state.store(4, std::memory_order_relaxed);  // ours: not seen again by a nested call
-    slot.result = loop_.demote_range(slot.first, slot.pages, slot.what == Request::kDemote);
+    slot.result = slot.what == Request::kRetire
+                      ? 0
+                      : loop_.demote_range(slot.first, slot.pages, slot.what == Request::kDemote);
     slot.state.store(3, std::memory_order_release);
     os::futex_wake_all(slot.state);
   }
@@ -239,7 +241,10 @@ void Background::rounds() {
     const bool asked = serve_requests();
     const Nanos now = core_.ops.now();
     const bool kicked = core_.kicked.exchange(0, std::memory_order_acq_rel) != 0;
-    if (now >= next_tick || kicked) {
+    if (core_.retired.load(std::memory_order_relaxed)) {
+      core_.high_pages.store(UINT64_MAX, std::memory_order_relaxed);
+      core_.low_pages.store(UINT64_MAX, std::memory_order_relaxed);
+    } else if (now >= next_tick || kicked) {
       loop_.tick(now, machine_now());
       next_tick = core_.ops.now() + loop_.pause_length();
     }

@@ -23,7 +23,11 @@
 namespace heaptier {
 
 // What other threads ask of the background thread.
-enum class Request : std::uint8_t { kPark, kDemote };
+enum class Request : std::uint8_t {
+  kPark,
+  kDemote,
+  kRetire,  // only to have the thread between two steps: it sees Core::retired from then on
+};
 
 // Faults that application threads resolve themselves wait while a fork is under way, like drops.
 class GatedSink final : public FaultSink {

@@ -31,6 +31,7 @@ bool drop_in_block(Core& core, PageIndex first, std::uint32_t n) {
       block.residue.store(true, std::memory_order_release);
     }
   }
+  if (n == kPagesPerBlock) block.forget_pins();
   PageWord words[kPagesPerBlock];
   bool mapped = false;
   bool parked = false;

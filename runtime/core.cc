@@ -29,32 +29,27 @@ std::size_t Core::read_pages(const std::uintptr_t* from, std::size_t count, void
 Errno Core::choose_park(bool piecewise) {
   if (park_base != 0) return kOk;
   const std::size_t bytes = space.bytes();
-  const std::uintptr_t beside =
-      round_up(space.base() + bytes, kParkAlign) + (space.base() & (kParkAlign - 1));
-  if (piecewise) {
-    park_base = beside;
-    return kOk;
-  }
+  const std::uintptr_t rest = space.base() & (kParkAlign - 1);
   std::uintptr_t at = 0;
-  Errno e = ops.map_private(bytes + kParkAlign, "heaptier-park", &at);
-  if (e.failed()) {
-    // Strict overcommit refuses so large a writable mapping: claim it piece by piece.
-    park_base = beside;
+  if (piecewise || ops.reserve(0, bytes + kParkAlign, &at).failed()) {
+    park_base = round_up(space.base() + bytes, kParkAlign) + rest;
     return kOk;
   }
-  park_base = round_up(at, kParkAlign) + (space.base() & (kParkAlign - 1));
-  if (park_base + bytes > at + bytes + kParkAlign) park_base -= kParkAlign;
-  (void)ops.advise(park_base, bytes, os::kAdviceDontDump);
-  park_mapped = true;
+  park_base = round_down(at, kParkAlign) + rest;
+  if (park_base < at) park_base += kParkAlign;
+  park_claimed = true;
   return kOk;
 }
 
 Errno Core::ensure_park(BlockIndex b) {
-  if (park_mapped) return kOk;
   const std::uintptr_t at = park(first_page(b));
-  std::uintptr_t got = 0;
-  if (Errno e = ops.reserve(at, kPageblockSize, &got); e.failed() && e.code != EEXIST) return e;
-  return ops.commit(at, kPageblockSize);
+  if (!park_claimed) {
+    std::uintptr_t got = 0;
+    if (Errno e = ops.reserve(at, kPageblockSize, &got); e.failed() && e.code != EEXIST) return e;
+  }
+  if (Errno e = ops.commit(at, kPageblockSize); e.failed()) return e;
+  (void)ops.advise(at, kPageblockSize, os::kAdviceDontDump);
+  return kOk;
 }
 
 }  // namespace heaptier

@@ -35,7 +35,8 @@ struct Core {
   StoreTier* store = nullptr;    // null: no store tier in the chain
   FaultPort* port = nullptr;     // null until userfaultfd is open
   std::uintptr_t park_base = 0;  // mirror of the Space: same offsets
-  bool park_mapped = false;      // as a whole; else pageblock by pageblock (ensure_park)
+  bool park_claimed =
+      false;  // as a whole, without access; else pageblock by pageblock (ensure_park)
   Probation
       fetched;  // clean pages that no write could have reached since they were made; no times kept
   Probation copied;  // clean pages that were writable before: these wait out the grace time
@@ -50,6 +51,8 @@ struct Core {
   std::atomic<std::uint64_t> low_pages{UINT64_MAX};
   // Pages that probation may hold at most before its oldest leave, pressure or not.
   std::atomic<std::uint64_t> probation_pages{UINT64_MAX};
+  // Nothing is demoted any more (Engine::retire).
+  std::atomic<bool> retired{false};
   // Where the next fault that must make room for itself looks first, in spans of 64 pages
   // (reclaim.h).
   std::atomic<std::uint64_t> reclaim_hand{0};
@@ -88,9 +91,10 @@ struct Core {
   // errors counted. One thread at a time.
   std::size_t read_pages(const std::uintptr_t* from, std::size_t count, void* to);
 
-  // Claims the address space of the park, once. Without an address limit in one lazily backed
-  // mapping; with one, only the place is chosen and each pageblock of it is claimed when it is
-  // needed.
+  // Claims the address space of the park, once: without an address limit in one mapping without
+  // access, with one only the place. ensure_park makes a pageblock of it usable. What is not used
+  // stays without access, so that an application that locks all of its memory does not have the
+  // kernel fill it.
   Errno choose_park(bool piecewise);
   Errno ensure_park(BlockIndex b);
 };

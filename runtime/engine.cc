@@ -83,7 +83,7 @@ void Engine::wake() {
     SpinGuard guard(pins_lock_);
     if (e.ok() && background_.load(std::memory_order_relaxed) == nullptr) {
       for (EarlyPin& pin : early_pins_) {
-        if (pin.bytes != 0) change_pins_in(*bg, pin.at, pin.bytes, +1);
+        if (pin.bytes != 0) hold_in(*bg, pin.what, pin.at, pin.bytes);
         pin = {};
       }
     }
@@ -147,43 +147,92 @@ int Engine::bring_back(std::uintptr_t at, std::size_t bytes) {
   return back;
 }
 
-void Engine::change_pins_in(Background& bg, std::uintptr_t at, std::size_t bytes, int by) {
+void Engine::hold_in(Background& bg, Hold what, std::uintptr_t at, std::size_t bytes) {
   Core& core = bg.core();
   const BlockIndex last = block_of(core.space.page_at(at + bytes - 1));
   for (BlockIndex b = block_of(core.space.page_at(at)); b <= last; ++b.v) {
     Pageblock& block = core.table.block(b);
-    if (by > 0) {
-      block.pins.fetch_add(1, std::memory_order_seq_cst);
-      SpinGuard wait_for_a_park_under_way(block.gate);
-    } else if (block.pins.load(std::memory_order_relaxed) > 0) {
-      block.pins.fetch_sub(1, std::memory_order_relaxed);
+    switch (what) {
+      case Hold::kPin:
+        block.pins.fetch_add(1, std::memory_order_seq_cst);
+        break;
+      case Hold::kUnpin:
+        if (block.pins.load(std::memory_order_relaxed) > 0) {
+          block.pins.fetch_sub(1, std::memory_order_relaxed);
+        }
+        continue;
+      case Hold::kSurrender:
+        block.surrendered.store(true, std::memory_order_seq_cst);
+        break;
+      case Hold::kRestore:
+        block.surrendered.store(false, std::memory_order_relaxed);
+        continue;
     }
+    SpinGuard wait_for_a_park_under_way(block.gate);
   }
 }
 
-void Engine::change_pins(std::uintptr_t at, std::size_t bytes, int by) {
+void Engine::hold(Hold what, std::uintptr_t at, std::size_t bytes) {
   if (bytes == 0) return;
   {
     SpinGuard guard(pins_lock_);
     if (background_.load(std::memory_order_acquire) == nullptr) {
+      // Not awake: noted, to be applied when there is a table.
+      const bool add = what == Hold::kPin || what == Hold::kSurrender;
+      const Hold match = what == Hold::kUnpin ? Hold::kPin : Hold::kSurrender;
       for (EarlyPin& pin : early_pins_) {
-        if (by > 0 ? pin.bytes != 0 : pin.at != at || pin.bytes != bytes) continue;
-        pin = by > 0 ? EarlyPin{at, bytes} : EarlyPin{};
+        const bool same = pin.bytes == bytes && pin.at == at;
+        if (add) {
+          if (same && what == Hold::kSurrender && pin.what == what) return;
+          if (pin.bytes != 0) continue;
+          pin = {at, bytes, what};
+          return;
+        }
+        if (!same || pin.what != match) continue;
+        pin = {};
         return;
       }
       return;
     }
   }
-  change_pins_in(*background_.load(std::memory_order_acquire), at, bytes, by);
+  hold_in(*background_.load(std::memory_order_acquire), what, at, bytes);
 }
 
 void Engine::surrender(std::uintptr_t at, std::size_t bytes) {
-  change_pins(at, bytes, +1);
+  hold(Hold::kSurrender, at, bytes);
   (void)bring_back(at, bytes);
 }
 
-void Engine::take_back(std::uintptr_t at, std::size_t bytes) {
-  change_pins(at, bytes, -1);
+void Engine::restored(std::uintptr_t at, std::size_t bytes) {
+  hold(Hold::kRestore, at, bytes);
+}
+
+void Engine::pin(std::uintptr_t at, std::size_t bytes) {
+  hold(Hold::kPin, at, bytes);
+  (void)bring_back(at, bytes);
+}
+
+void Engine::unpin(std::uintptr_t at, std::size_t bytes) {
+  hold(Hold::kUnpin, at, bytes);
+}
+
+void Engine::retire() {
+  const EngineState was = state();
+  if (was == EngineState::kOff || was == EngineState::kRefused) return;
+  wants_wake_.store(false, std::memory_order_relaxed);
+  wake_at_.store(UINT64_MAX, std::memory_order_relaxed);
+  if (was == EngineState::kDormant) {
+    state_.store(EngineState::kOff, std::memory_order_release);
+    return;
+  }
+  Background* bg = background();
+  if (bg == nullptr || bg->core().retired.exchange(true)) return;
+  (void)bg->ask(Request::kRetire, PageIndex{0}, 0);
+  bg->core().high_pages.store(UINT64_MAX, std::memory_order_relaxed);
+  (void)bring_back(space_->base(), std::size_t{space_->block_limit()} * kPageblockSize);
+  os::write_text(
+      "heaptier: the application has locked its memory: everything was brought back, tiering is "
+      "off\n");
 }
 
 void Engine::forget(std::uintptr_t at, std::size_t bytes) {
@@ -206,7 +255,7 @@ bool Engine::app_advise(std::uintptr_t at, std::size_t bytes, int advice, int* r
     case os::kAdviceDontFork:
     case os::kAdviceWipeOnFork:
       // The child would not find what it expects of stored pages: keep such memory at home.
-      surrender(at, bytes);
+      pin(at, bytes);
       return false;
     default:
       return false;
@@ -288,10 +337,10 @@ int Engine::advise(std::uintptr_t at, std::size_t bytes, int advice) {
     case HEAPTIER_PIN:
       if (state() == EngineState::kDormant) wake();  // pins are kept in the table
       if (state() != EngineState::kAwake) return 0;
-      surrender(round_down(at, kPageSize), bytes + (at & (kPageSize - 1)));
+      pin(round_down(at, kPageSize), bytes + (at & (kPageSize - 1)));
       return 0;
     case HEAPTIER_UNPIN:
-      take_back(at, bytes);
+      unpin(round_down(at, kPageSize), bytes + (at & (kPageSize - 1)));
       return 0;
     case HEAPTIER_COLD:
       return request(Request::kDemote, at, bytes);

@@ -46,11 +46,18 @@ class Engine final : public ContentSink {
   void wake();
 
   // The application is about to do something with this range that heaptier cannot follow (mprotect,
-  // mlock, mremap, munmap, MAP_FIXED): everything in it is brought back, and its pageblocks are not
-  // demoted from now on. Any thread; touches the pages. Range inside the Space.
+  // mlock, mremap, MAP_FIXED): everything in it is brought back, and its pageblocks are not demoted
+  // until restored() or freed. Any thread; touches the pages. Range inside the Space.
   void surrender(std::uintptr_t at, std::size_t bytes);
-  // Undoes one surrender of the same range.
-  void take_back(std::uintptr_t at, std::size_t bytes);
+  // The application has undone it (mprotect to read and write, munlock).
+  void restored(std::uintptr_t at, std::size_t bytes);
+  // The same, counted, for memory that the kernel touches where no fault is served, and for
+  // HEAPTIER_PIN.
+  void pin(std::uintptr_t at, std::size_t bytes);
+  void unpin(std::uintptr_t at, std::size_t bytes);
+  // The application locks all of its memory: everything comes home and tiering ends, with a line on
+  // standard error.
+  void retire();
   // The range was unmapped or replaced by the application: forget what was stored for it, leave the
   // mapping alone.
   void forget(std::uintptr_t at, std::size_t bytes);
@@ -87,8 +94,9 @@ class Engine final : public ContentSink {
     return state() == EngineState::kAwake ? background_.load(std::memory_order_acquire) : nullptr;
   }
   int bring_back(std::uintptr_t at, std::size_t bytes);
-  void change_pins(std::uintptr_t at, std::size_t bytes, int by);
-  static void change_pins_in(Background& bg, std::uintptr_t at, std::size_t bytes, int by);
+  enum class Hold : std::uint8_t { kPin, kUnpin, kSurrender, kRestore };
+  void hold(Hold what, std::uintptr_t at, std::size_t bytes);
+  static void hold_in(Background& bg, Hold what, std::uintptr_t at, std::size_t bytes);
 
   std::atomic<EngineState> state_{EngineState::kOff};
   std::atomic<bool> wants_wake_{false};
@@ -106,6 +114,7 @@ class Engine final : public ContentSink {
   struct EarlyPin {
     std::uintptr_t at;
     std::size_t bytes;
+    Hold what;
   };
   static constexpr std::size_t kEarlyPins = 256;
   SpinLock pins_lock_;

@@ -279,8 +279,8 @@ FaultReply FaultService::unpark(PageIndex p, PageWord was, Worker&) {
     r = core_.port->move(core_.home(p), core_.park(p), kPageSize, false);
   }
   if (r.error.code == EBUSY || r.error.code == EINVAL) {
-    // Pinned there, shared with a forked child, or home is not writable at the moment: copy. The frame is given back with the block's
-    // others.
+    // Pinned there, shared with a forked child, or home is not writable at the moment: copy. The
+    // frame is given back with the block's others.
     r = core_.port->copy(core_.home(p), reinterpret_cast<const void*>(core_.park(p)),  // NOLINT
                          kPageSize, false, false);
     if (r.done == kPageSize) block.residue.store(true, std::memory_order_release);
@@ -327,10 +327,10 @@ FaultReply FaultService::fetch(PageIndex p, PageWord was, const FaultEvent& even
       break;
     }
   }
-  RefaultVerdict verdict =
-      judge_refault({core_.discards.load(std::memory_order_relaxed), was.stamp(),
-                     core_.stamp_shift.load(std::memory_order_relaxed), was.estimate(),
-                     core_.table.total(PageState::kResident)});
+  RefaultVerdict verdict = judge_refault(
+      {core_.discards.load(std::memory_order_relaxed), was.stamp(),
+       core_.stamp_shift.load(std::memory_order_relaxed), was.estimate(),
+       core_.table.total(PageState::kResident), core_.table.total(PageState::kStored)});
   // A page fetched by a write loses its copy at once: no second fault to lift the protection.
   const bool dirty = event.write && n == 1;
   const RunResult r =

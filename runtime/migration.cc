@@ -134,6 +134,10 @@ MoveOutcome Migration::park_huge(BlockIndex b) {
       if (r.error.code == EBUSY) {
         outcome.busy = kBlockPages;
         core_.stats.refused_busy.add(kBlockPages);
+      } else if (r.error.code == EINVAL) {
+        block.huge.store(false,
+                         std::memory_order_relaxed);  // lies in two mappings: not one huge page
+        outcome.raced = 1;
       } else {
         core_.stats.errors_move.add();
         outcome.failed = true;
@@ -176,6 +180,7 @@ void Migration::move_runs(BlockIndex b, const PageWord* words, const bool* held,
                           MoveOutcome* outcome) {
   const PageIndex first = first_page(b);
   std::uint32_t i = 0;
+  std::uint32_t n = kBlockPages;  // pages a call
   while (i < kBlockPages) {
     if (!held[i]) {
       ++i;
@@ -185,8 +190,9 @@ void Migration::move_runs(BlockIndex b, const PageWord* words, const bool* held,
     while (end < kBlockPages && held[end]) ++end;
     while (i < end) {
       const PageIndex p{first.v + i};
-      const std::size_t bytes = std::size_t{end - i} * kPageSize;
-      const RunResult r = core_.port->move(core_.park(p), core_.home(p), bytes, false);
+      const std::uint32_t run = end - i < n ? end - i : n;
+      const RunResult r =
+          core_.port->move(core_.park(p), core_.home(p), std::size_t{run} * kPageSize, false);
       const auto done = static_cast<std::uint32_t>(r.done / kPageSize);
       for (std::uint32_t k = 0; k < done; ++k) {
         core_.settle({p.v + k}, words[i + k],
@@ -195,10 +201,20 @@ void Migration::move_runs(BlockIndex b, const PageWord* words, const bool* held,
       }
       outcome->moved += done;
       i += done;
-      if (i == end) break;
+      if (done == run) {
+        n = n * 2 < kBlockPages ? n * 2 : kBlockPages;
+        continue;
+      }
       // The page at i refused. Busy: only this one stays. Anything else: the rest stays too.
+      // EINVAL of a run: it may cross the border of two mappings (an madvise or mprotect of a
+      // part); shorter ones then.
+      if (r.error.code == EINVAL && n > 1) {
+        n /= 2;
+        continue;
+      }
+      n = kBlockPages;
       const bool busy = r.error.code == EBUSY;
-      const std::uint32_t stay = busy ? i + 1 : end;
+      const std::uint32_t stay = busy || r.error.code == EINVAL ? i + 1 : end;
       if (busy) {
         ++outcome->busy;
         core_.stats.refused_busy.add();

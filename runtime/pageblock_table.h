@@ -28,12 +28,22 @@ struct Pageblock {
   std::atomic<std::uint16_t> touches{0};   // hint faults and fetches since the last tick
   std::atomic<std::uint16_t> expected{0};  // page that continues a sequential run of faults
   std::atomic<std::uint8_t> window{1};     // pages to bring with the next such fault
-  std::atomic<std::uint16_t> pins{0};      // HEAPTIER_PIN and surrendered ranges
+  // How often it was asked to stay: heaptier_advise, stacks, robust mutexes. All gone when the
+  // block is freed.
+  std::atomic<std::uint32_t> pins{0};
+  // The application has changed a mapping in it (mprotect, mlock, mremap) and not changed it back.
+  std::atomic<bool> surrendered{false};
 
   std::uint32_t count(PageState s) const {
     return counts[static_cast<int>(s)].load(std::memory_order_relaxed);
   }
-  bool pinned() const { return pins.load(std::memory_order_relaxed) != 0; }
+  bool pinned() const {
+    return pins.load(std::memory_order_relaxed) != 0 || surrendered.load(std::memory_order_relaxed);
+  }
+  void forget_pins() {
+    pins.store(0, std::memory_order_relaxed);
+    surrendered.store(false, std::memory_order_relaxed);
+  }
 };
 
 class PageblockTable {

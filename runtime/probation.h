@@ -20,8 +20,8 @@ class Probation {
   // Room for 2^log2_entries pages. Memory is used as the queue fills.
   Errno init(unsigned log2_entries);
 
-  // Doubles the room when it is three quarters full. A ring touches all its memory however little is queued, so it starts
-  // small. ENOMEM: it stays as it is. The background thread, now and then.
+  // Doubles the room when it is three quarters full. A ring touches all its memory however little
+  // is queued, so it starts small. ENOMEM: it stays as it is. The background thread, now and then.
   Errno grow_if_crowded();
 
   // False: full (the page stays clean and mapped; a later sweep finds it again).

@@ -1,7 +1,6 @@
 #include "runtime/tiering_loop.h"
 
 #include <algorithm>
-#include <bit>
 
 #include "policies/refault.h"
 #include "runtime/bootstrap_heap.h"
@@ -38,6 +37,7 @@ void TieringLoop::look_at(BlockIndex b, Nanos now) {
   BlockView& v = blocks_[b.v];
   v.index = b;
   const bool managed = block.words.load(std::memory_order_acquire) != nullptr;
+  if (core_.space.pages_used(b) == 0) block.forget_pins();
   if (!manageable(b) && !managed) {
     v = BlockView{};
     v.index = b;
@@ -110,9 +110,7 @@ void TieringLoop::set_marks(const MemorySituation& situation) {
       limited ? probation_target(marks_.fast_bytes / kPageSize) : UINT64_MAX,
       std::memory_order_relaxed);
   // Stamps are 16 bits wide: their granularity grows with the heap so that they cover it twice.
-  const std::uint64_t pages = situation.heap_bytes / kPageSize * 2;
-  const auto width = static_cast<std::uint32_t>(std::bit_width(pages));
-  core_.stamp_shift.store(width > 16 ? width - 16 : 0, std::memory_order_relaxed);
+  core_.stamp_shift.store(stamp_shift(situation.heap_bytes / kPageSize), std::memory_order_relaxed);
 }
 
 void TieringLoop::tick(Nanos now, MemorySituation situation) {
@@ -152,7 +150,7 @@ void TieringLoop::tick(Nanos now, MemorySituation situation) {
   Plan plan{{steps_, kMaxSteps}};
   policy_.decide(view_, now, budget, plan);
   for (const Step& step : plan.steps()) {
-    if (!host_.between_steps()) return;
+    if (!host_.between_steps() || core_.retired.load(std::memory_order_relaxed)) return;
     carry_out(step);
   }
   drain_probation();
@@ -275,6 +273,7 @@ void TieringLoop::drain_probation() {
 }
 
 int TieringLoop::demote_range(PageIndex first, std::uint32_t pages, bool store) {
+  if (core_.retired.load(std::memory_order_relaxed)) return 0;
   if (!host_.ready_for_faults()) return -ENOTSUP;
   std::uint32_t done = 0;
   while (pages > 0) {

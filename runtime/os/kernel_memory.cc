@@ -13,6 +13,7 @@
 
 #include "runtime/os/advice.h"
 #include "runtime/os/long_pins.h"
+#include "runtime/os/raw_syscall.h"
 
 #ifndef PR_SET_VMA
 #define PR_SET_VMA 0x53564d41
@@ -49,7 +50,7 @@ static_assert(os::kAdviceDontNeed == MADV_DONTNEED && os::kAdviceFree == MADV_FR
 // preload/, and what heaptier does to its own memory is not the application's doing.
 void* raw_mmap(std::uintptr_t hint, std::size_t bytes, int prot, int flags) {
   // NOLINTNEXTLINE(performance-no-int-to-ptr)
-  return reinterpret_cast<void*>(syscall(SYS_mmap, hint, bytes, prot, flags, -1, 0));
+  return reinterpret_cast<void*>(os::raw_syscall(SYS_mmap, hint, bytes, prot, flags, -1, 0));
 }
 
 Errno last_error() {
@@ -69,7 +70,7 @@ KernelMemory& kernel_memory_ops() {
 
 void KernelMemory::open_files() {
   pagemap_ = open("/proc/self/pagemap", O_RDONLY | O_CLOEXEC);
-  pidfd_ = static_cast<int>(syscall(SYS_pidfd_open, getpid(), 0));
+  pidfd_ = static_cast<int>(os::raw_syscall(SYS_pidfd_open, getpid(), 0));
   abilities_ = {};
   // Try each on one page of our own.
   void* probe = raw_mmap(0, kPageSize, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS);
@@ -87,9 +88,9 @@ void KernelMemory::open_files() {
   abilities_.process_vm_readv =
       process_vm_readv(getpid(), &local, 1, &remote, 1, 0) == static_cast<ssize_t>(kPageSize);
   abilities_.batched_discard =
-      pidfd_ >= 0 && syscall(SYS_process_madvise, pidfd_, &remote, 1UL, MADV_DONTNEED, 0U) ==
-                         static_cast<long>(kPageSize);
-  syscall(SYS_munmap, probe, kPageSize);
+      pidfd_ >= 0 && os::raw_syscall(SYS_process_madvise, pidfd_, &remote, 1UL, MADV_DONTNEED,
+                                     0U) == static_cast<long>(kPageSize);
+  os::raw_syscall(SYS_munmap, probe, kPageSize);
 }
 
 Errno KernelMemory::reserve(std::uintptr_t hint, std::size_t bytes, std::uintptr_t* out) {
@@ -98,7 +99,7 @@ Errno KernelMemory::reserve(std::uintptr_t hint, std::size_t bytes, std::uintptr
   if (p == MAP_FAILED) return last_error();
   if (hint != 0 && reinterpret_cast<std::uintptr_t>(p) != hint) {
     // A kernel before 4.17 takes the flag for a hint.
-    syscall(SYS_munmap, p, bytes);
+    os::raw_syscall(SYS_munmap, p, bytes);
     return {EEXIST};
   }
   *out = reinterpret_cast<std::uintptr_t>(p);
@@ -107,12 +108,12 @@ Errno KernelMemory::reserve(std::uintptr_t hint, std::size_t bytes, std::uintptr
 }
 
 Errno KernelMemory::commit(std::uintptr_t at, std::size_t bytes) {
-  if (syscall(SYS_mprotect, at, bytes, PROT_READ | PROT_WRITE) != 0) return last_error();
+  if (os::raw_syscall(SYS_mprotect, at, bytes, PROT_READ | PROT_WRITE) != 0) return last_error();
   return kOk;
 }
 
 Errno KernelMemory::protect_none(std::uintptr_t at, std::size_t bytes) {
-  if (syscall(SYS_mprotect, at, bytes, PROT_NONE) != 0) return last_error();
+  if (os::raw_syscall(SYS_mprotect, at, bytes, PROT_NONE) != 0) return last_error();
   return kOk;
 }
 
@@ -125,13 +126,13 @@ Errno KernelMemory::map_private(std::size_t bytes, const char* name, std::uintpt
 }
 
 Errno KernelMemory::unmap(std::uintptr_t at, std::size_t bytes) {
-  if (syscall(SYS_munmap, at, bytes) != 0) return last_error();
+  if (os::raw_syscall(SYS_munmap, at, bytes) != 0) return last_error();
   return kOk;
 }
 
 Errno KernelMemory::advise(std::uintptr_t at, std::size_t bytes, int advice) {
   for (int tries = 0; tries < 16; ++tries) {
-    if (syscall(SYS_madvise, at, bytes, advice) == 0) return kOk;
+    if (os::raw_syscall(SYS_madvise, at, bytes, advice) == 0) return kOk;
     if (errno != EAGAIN) break;  // a fork or another mapping change is under way
   }
   return last_error();
@@ -152,7 +153,7 @@ Errno KernelMemory::discard(const AddressRange* ranges, std::size_t count, std::
       // NOLINTNEXTLINE(performance-no-int-to-ptr)
       iov[i] = {reinterpret_cast<void*>(ranges[*done + i].start), ranges[*done + i].bytes};
     }
-    long released = syscall(SYS_process_madvise, pidfd_, iov, n, MADV_DONTNEED, 0U);
+    long released = os::raw_syscall(SYS_process_madvise, pidfd_, iov, n, MADV_DONTNEED, 0U);
     if (released < 0) return last_error();
     std::size_t left = static_cast<std::size_t>(released);
     std::size_t whole = 0;

@@ -7,6 +7,8 @@
 #include <cstdint>
 #include <cstring>
 
+#include "runtime/os/raw_syscall.h"
+
 namespace heaptier::os {
 namespace {
 
@@ -61,7 +63,7 @@ bool process_may_hold_long_pins() {
   bool any = false;
   char buffer[4096];
   for (;;) {
-    const long n = syscall(SYS_getdents64, dir, buffer, sizeof buffer);
+    const long n = raw_syscall(SYS_getdents64, dir, buffer, sizeof buffer);
     if (n < 0) may = true;
     if (n <= 0 || may) break;
     for (long at = 0; at < n && !may;) {

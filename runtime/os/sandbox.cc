@@ -13,6 +13,7 @@
 #include <cstring>
 
 #include "runtime/os/process.h"
+#include "runtime/os/raw_syscall.h"
 
 #ifndef SYS_userfaultfd
 #define SYS_userfaultfd 323
@@ -38,33 +39,33 @@ void try_all() {
   constexpr unsigned kCloexec = O_CLOEXEC;
   char page[64];
   char link[16];
-  const long fd = syscall(SYS_userfaultfd, kCloexec | O_NONBLOCK);
-  syscall(SYS_ioctl, fd, 0xc018aa3fUL, nullptr);  // UFFDIO_API without an argument: EFAULT
-  const long device = syscall(SYS_openat, AT_FDCWD, "/dev/userfaultfd", kCloexec | O_RDWR);
-  syscall(SYS_ioctl, device, 0xaa00UL, 0UL);
-  const long map = syscall(SYS_openat, AT_FDCWD, "/proc/self/pagemap", kCloexec);
-  syscall(SYS_ioctl, map, 0xc0606610UL, nullptr);  // PAGEMAP_SCAN
-  syscall(SYS_getdents64, map, page, 0);
-  syscall(SYS_readlinkat, AT_FDCWD, "/proc/self/exe", link, sizeof link);
-  syscall(SYS_pidfd_open, 0, 0);
-  syscall(SYS_process_vm_readv, 0, nullptr, 0UL, nullptr, 0UL, 0UL);
-  syscall(SYS_process_madvise, -1, nullptr, 0UL, MADV_DONTNEED, 0U);
-  syscall(SYS_madvise, 0UL, 0UL, MADV_DONTNEED);
-  syscall(SYS_mprotect, 0UL, 0UL, 0UL);
-  syscall(SYS_mincore, 0UL, 0UL, nullptr);
-  syscall(SYS_eventfd2, 0U, kCloexec);
+  const long fd = raw_syscall(SYS_userfaultfd, kCloexec | O_NONBLOCK);
+  raw_syscall(SYS_ioctl, fd, 0xc018aa3fUL, nullptr);  // UFFDIO_API without an argument: EFAULT
+  const long device = raw_syscall(SYS_openat, AT_FDCWD, "/dev/userfaultfd", kCloexec | O_RDWR);
+  raw_syscall(SYS_ioctl, device, 0xaa00UL, 0UL);
+  const long map = raw_syscall(SYS_openat, AT_FDCWD, "/proc/self/pagemap", kCloexec);
+  raw_syscall(SYS_ioctl, map, 0xc0606610UL, nullptr);  // PAGEMAP_SCAN
+  raw_syscall(SYS_getdents64, map, page, 0);
+  raw_syscall(SYS_readlinkat, AT_FDCWD, "/proc/self/exe", link, sizeof link);
+  raw_syscall(SYS_pidfd_open, 0, 0);
+  raw_syscall(SYS_process_vm_readv, 0, nullptr, 0UL, nullptr, 0UL, 0UL);
+  raw_syscall(SYS_process_madvise, -1, nullptr, 0UL, MADV_DONTNEED, 0U);
+  raw_syscall(SYS_madvise, 0UL, 0UL, MADV_DONTNEED);
+  raw_syscall(SYS_mprotect, 0UL, 0UL, 0UL);
+  raw_syscall(SYS_mincore, 0UL, 0UL, nullptr);
+  raw_syscall(SYS_eventfd2, 0U, kCloexec);
   pollfd none{-1, 0, 0};
 #ifdef SYS_poll
-  syscall(SYS_poll, &none, 1U, 0);
+  raw_syscall(SYS_poll, &none, 1U, 0);
 #endif
-  syscall(SYS_ppoll, &none, 1U, nullptr, nullptr, 0UL);
-  syscall(SYS_gettid);
-  syscall(SYS_sched_getaffinity, 0, 0UL, nullptr);
-  syscall(SYS_sched_setaffinity, 0, 0UL, nullptr);
-  syscall(SYS_sched_setscheduler, 0, -1, nullptr);
-  syscall(SYS_sched_yield);
-  syscall(SYS_futex, nullptr, 1, 0, nullptr, nullptr, 0);
-  syscall(SYS_close_range, ~0U, ~0U, 0U);
+  raw_syscall(SYS_ppoll, &none, 1U, nullptr, nullptr, 0UL);
+  raw_syscall(SYS_gettid);
+  raw_syscall(SYS_sched_getaffinity, 0, 0UL, nullptr);
+  raw_syscall(SYS_sched_setaffinity, 0, 0UL, nullptr);
+  raw_syscall(SYS_sched_setscheduler, 0, -1, nullptr);
+  raw_syscall(SYS_sched_yield);
+  raw_syscall(SYS_futex, nullptr, 1, 0, nullptr, nullptr, 0);
+  raw_syscall(SYS_close_range, ~0U, ~0U, 0U);
 }
 
 }  // namespace
@@ -75,16 +76,16 @@ bool filter_would_kill() {
   if (mode != 2) return true;
   // No exit signal: the application's SIGCHLD and wait() do not see it. No shared memory: nothing
   // it does is felt here.
-  const long child = syscall(SYS_clone, 0UL, nullptr, nullptr, nullptr, 0UL);
+  const long child = raw_syscall(SYS_clone, 0UL, nullptr, nullptr, nullptr, 0UL);
   if (child < 0) return true;
   if (child == 0) {
     try_all();
-    for (;;) syscall(SYS_exit_group, 0);
+    for (;;) raw_syscall(SYS_exit_group, 0);
   }
   int status = 0;
   long got = 0;
   do {
-    got = syscall(SYS_wait4, child, &status, __WALL, nullptr);
+    got = raw_syscall(SYS_wait4, child, &status, __WALL, nullptr);
   } while (got < 0 && errno == EINTR);
   return got != child || !WIFEXITED(status);
 }

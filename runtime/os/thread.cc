@@ -8,6 +8,7 @@
 #include <unistd.h>
 
 #include "runtime/base/spinlock.h"
+#include "runtime/os/raw_syscall.h"
 
 #ifndef CLOSE_RANGE_UNSHARE
 #define CLOSE_RANGE_UNSHARE (1U << 1)
@@ -60,12 +61,12 @@ Errno start_thread(const char* name, void* stack, std::size_t stack_bytes, void*
 }
 
 Errno leave_descriptor_table() {
-  if (syscall(SYS_close_range, 0U, ~0U, CLOSE_RANGE_UNSHARE) == 0) return kOk;
+  if (raw_syscall(SYS_close_range, 0U, ~0U, CLOSE_RANGE_UNSHARE) == 0) return kOk;
   return {errno};
 }
 
 std::uint32_t thread_id() {
-  return static_cast<std::uint32_t>(syscall(SYS_gettid));
+  return static_cast<std::uint32_t>(raw_syscall(SYS_gettid));
 }
 
 void sleep_for(Nanos length) {
