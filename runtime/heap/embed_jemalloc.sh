@@ -4,7 +4,7 @@
 # - The public names get the prefix je_, so that `malloc` stays heaptier's and reaches je_malloc by a direct jump.
 # - What it asks of the system for memory (mmap ...) and of libc for fork (pthread_atfork) goes to heaptier's shims
 #   (jemalloc_shims.cc): all of jemalloc's memory, its metadata too, then lies in the Space.
-# - Two calls between its own objects are routed through jemalloc_shims.cc, so that every arena is born with
+# - Three calls between its own objects are routed through jemalloc_shims.cc, so that every arena is born with
 #   heaptier's extent hooks, arena 0 included, and keeps its metadata on the default ones.
 # - Its constructor goes: heaptier decides whether jemalloc serves at all. Its operators new and delete go: they would
 #   bring libstdc++ into every C program.
@@ -34,6 +34,7 @@ mkdir -p "$work"
   }
   reroute arena.pic.o je_base_new
   reroute jemalloc.pic.o je_base_boot
+  reroute pa.pic.o je_pac_init
   "$objcopy" --remove-section=.init_array --remove-section=.rela.init_array jemalloc.pic.o
   "$ar" rcs "$out" ./*.o
 )

@@ -108,6 +108,9 @@ void* je_base_new(void* tsdn, unsigned index, const extent_hooks_t* hooks, bool 
 extent_hooks_t* je_base_extent_hooks_set(void* base, extent_hooks_t* hooks);
 void* je_b0get();
 bool je_base_boot(void* tsdn);
+bool je_pac_init(void* tsdn, void* pac, void* base, void* emap, void* edata_cache, void* now,
+                 std::size_t oversize, std::ptrdiff_t dirty_ms, std::ptrdiff_t muzzy_ms,
+                 void* stats, void* stats_mutex);
 extern const extent_hooks_t je_ehooks_default_extent_hooks;
 
 // Every arena but the first is made here: an automatic one with the movable hooks; all with their
@@ -123,6 +126,16 @@ bool heaptier_je_base_boot(void* tsdn) {
   auto& hooks = const_cast<extent_hooks_t&>(hooks_for(Mobility::kMovable, false).table);
   je_base_extent_hooks_set(je_b0get(), &hooks);
   return false;
+}
+
+// Free extents that have grown together to `oversize` would be given back at once rather than as
+// they age. Arena 0 is made before jemalloc has read our wish not to (oversize_threshold:0), and
+// ours do grow together.
+bool heaptier_je_pac_init(void* tsdn, void* pac, void* base, void* emap, void* edata_cache,
+                          void* now, std::size_t, std::ptrdiff_t dirty_ms, std::ptrdiff_t muzzy_ms,
+                          void* stats, void* stats_mutex) {
+  return je_pac_init(tsdn, pac, base, emap, edata_cache, now, SIZE_MAX, dirty_ms, muzzy_ms, stats,
+                     stats_mutex);
 }
 
 }  // extern "C"
