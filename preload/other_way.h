@@ -12,26 +12,25 @@ inline constexpr std::size_t kAbsurd = std::size_t{1} << 62;
 
 [[gnu::always_inline]] inline void* allocate_other(std::size_t bytes, std::uintptr_t caller) {
   // Sizes that no heap has are refused on the long way, where errno is set.
-  if (gates.other_serves.load(std::memory_order_relaxed) != nullptr) {
-    const OtherHeap* other = gates.other_for(caller);
-    if (other != nullptr && bytes < kAbsurd) return other->malloc(bytes);
-  } else if (gates.gives(caller)) {
+  if (const OtherHeap* other = gates.other_for(caller); other != nullptr && bytes < kAbsurd) {
+    return other->malloc(bytes);
+  }
+  if (gates.gives(caller) && !gates.other_serves.load(std::memory_order_relaxed)) {
     return je_malloc(bytes);
   }
   return allocate_long(bytes, 0, false, caller);
 }
 
 [[gnu::always_inline]] inline void release_other(void* p) {
-  const OtherHeap* other = gates.other_owns.load(std::memory_order_relaxed);
-  if (other != nullptr && gates.other_way_for(p)) return other->free(p);
+  if (gates.other_way_for(p)) return gates.other_owns.load(std::memory_order_relaxed)->free(p);
   release_long(p);
 }
 
 [[gnu::always_inline]] inline void* reallocate_other(void* p, std::size_t bytes,
                                                      std::uintptr_t caller) {
-  const OtherHeap* other = gates.other_owns.load(std::memory_order_relaxed);
-  if (other != nullptr && gates.other_way_for(p) && bytes < kAbsurd)
-    return other->realloc(p, bytes);
+  if (gates.other_way_for(p) && bytes < kAbsurd) {
+    return gates.other_owns.load(std::memory_order_relaxed)->realloc(p, bytes);
+  }
   return reallocate_long(p, bytes, caller);
 }
 

@@ -39,7 +39,7 @@ struct alignas(64) Gates {
   std::atomic<const OtherHeap*> other_serves{nullptr};
   std::atomic<std::uintptr_t> libc_start{0};
   std::atomic<std::size_t> libc_bytes{0};
-  // Pointers in [other_start, +other_bytes) are that heap's.
+  // Pointers in [other_start, +other_bytes) are that heap's. No bytes while there is none.
   std::atomic<std::uintptr_t> other_start{0};
   std::atomic<std::size_t> other_bytes{0};
   std::atomic<const OtherHeap*> other_owns{nullptr};
@@ -74,13 +74,12 @@ struct alignas(64) Gates {
   const OtherHeap* other_for(std::uintptr_t caller) {
     const OtherHeap* other = other_serves.load(std::memory_order_relaxed);
     if (other == nullptr) return nullptr;
-    const bool from_libc = caller - libc_start.load(std::memory_order_relaxed) <
-                           libc_bytes.load(std::memory_order_relaxed);
-    return !from_libc || gives(caller) ? other : nullptr;
+    if (within(caller, libc_start, libc_bytes)) [[unlikely]]
+      return gives(caller) ? other : nullptr;
+    return other;
   }
   bool other_way_for(const void* p) const {
-    return reinterpret_cast<std::uintptr_t>(p) - other_start.load(std::memory_order_relaxed) <
-           other_bytes.load(std::memory_order_relaxed);
+    return within(reinterpret_cast<std::uintptr_t>(p), other_start, other_bytes);
   }
 
  private:

@@ -81,6 +81,8 @@ bool load(Space& space, ContentSink& sink) {
   const std::uintptr_t above =
       std::max(zone.start, space.address_of(BlockIndex{space.block_limit()}));
   gates.free_bytes.store(0, std::memory_order_relaxed);
+  // Nobody frees mimalloc's memory but mimalloc itself before load() is through.
+  gates.other_owns.store(&table, std::memory_order_relaxed);
   gates.other_start.store(above, std::memory_order_relaxed);
   gates.other_bytes.store(zone.end() - above, std::memory_order_relaxed);
   loading.store(true);
@@ -105,7 +107,6 @@ bool load(Space& space, ContentSink& sink) {
     gates.free_bytes.store(zone.bytes, std::memory_order_relaxed);
     return false;
   }
-  gates.other_owns.store(&table, std::memory_order_release);
   return true;
 }
 
