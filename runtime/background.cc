@@ -195,9 +195,12 @@ MemorySituation Background::machine_now() {
     machine_.physical_bytes = os::physical_bytes();
     if (options_.fast.kind == FastBudget::Kind::kAuto) {
       machine_.available_bytes = os::available_bytes();
-      machine_.cgroup_limit = os::cgroup_limit();
+      const os::CgroupMemory group = os::cgroup_memory();
+      machine_.cgroup_limit = group.limit;
+      machine_.cgroup_anonymous = group.anonymous;
     }
-    next_machine_look_ = now + seconds(1);
+    // A cgroup's limit kills; the machine's shortage is slower.
+    next_machine_look_ = now + (machine_.cgroup_limit != 0 ? millis(50) : seconds(1));
   }
   return machine_;
 }
@@ -224,8 +227,27 @@ bool Background::serve_requests() {
   return any;
 }
 
+void Background::await_registration() {
+  // As long as one batch of demotions may take on a busy machine.
+  constexpr Nanos kLongest = millis(20);
+  const std::uint32_t mine = growth_asked_.fetch_add(1, std::memory_order_acq_rel) + 1;
+  kick();
+  const Nanos begin = core_.ops.now();
+  for (std::uint32_t seen; static_cast<std::int32_t>(
+                               (seen = growth_seen_.load(std::memory_order_acquire)) - mine) < 0;) {
+    if (core_.ops.now() - begin > kLongest) return;
+    os::futex_wait(growth_seen_, seen, millis(1));
+  }
+}
+
 bool Background::between_steps() {
   stand_still();
+  const std::uint32_t asked = growth_asked_.load(std::memory_order_acquire);
+  if (asked != growth_seen_.load(std::memory_order_relaxed)) {
+    loop_.manage_growth();
+    growth_seen_.store(asked, std::memory_order_release);
+    os::futex_wake_all(growth_seen_);
+  }
   const Nanos now = core_.ops.now();
   if (faults_.running() && (now - last_look_).v >= static_cast<std::int64_t>(kSuperviseEvery)) {
     faults_.supervise(now);

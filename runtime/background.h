@@ -63,6 +63,10 @@ class Background final : public LoopHost {
   int ask(Request what, PageIndex first, std::uint32_t pages);
   // Has the thread look at the heap now.
   void kick();
+  // The heap has grown past its budget: returns when what was carved is registered, or after a
+  // bounded time. Allocates nothing, needs no lock that the thread could be waiting for longer than
+  // that.
+  void await_registration();
 
   // The four steps of fork.cc. stop: the thread stands still (the heap must still work: it may be
   // starting a thread). freeze: nobody changes a page any more (the heap is locked). thaw and
@@ -152,6 +156,9 @@ class Background final : public LoopHost {
   void* worker_stacks_ = nullptr;
   std::size_t stack_bytes_ = 0;
 
+  // Growth announced and seen to. The second is a futex.
+  std::atomic<std::uint32_t> growth_asked_{0};
+  std::atomic<std::uint32_t> growth_seen_{0};
   // 0: not yet; 1: ready; 2: refused. Futex.
   std::atomic<std::uint32_t> startup_{0};
   int startup_error_ = 0;

@@ -31,6 +31,12 @@ Watermarks derive_watermarks(const FastBudget& budget, const MemorySituation& no
         const std::uint64_t reserve = std::max(kCgroupReserve, now.cgroup_limit / 16);
         const std::uint64_t used = reserve + now.store_bytes;
         fast = now.cgroup_limit > used ? now.cgroup_limit - used : kSmallestFast;
+        // Others live there too, forked children above all: what they hold is not ours to use.
+        const std::uint64_t held = now.cgroup_anonymous + reserve / 2;
+        const std::uint64_t room =
+            now.present_bytes + (now.cgroup_limit > held ? now.cgroup_limit - held : 0);
+        const std::uint64_t over = held > now.cgroup_limit ? held - now.cgroup_limit : 0;
+        fast = std::min(fast, room > over ? room - over : kSmallestFast);
       }
       if (now.available_bytes != 0) {
         // Leave a tenth of the machine free.

@@ -13,8 +13,9 @@ struct MemorySituation {
   std::uint64_t present_bytes = 0;  // at home and in the park
   std::uint64_t store_bytes = 0;    // memory the store holds
   std::uint64_t physical_bytes = 0;
-  std::uint64_t available_bytes = 0;  // of the machine, 0: unknown
-  std::uint64_t cgroup_limit = 0;     // 0: none
+  std::uint64_t available_bytes = 0;   // of the machine, 0: unknown
+  std::uint64_t cgroup_limit = 0;      // 0: none
+  std::uint64_t cgroup_anonymous = 0;  // what all its processes hold that cannot be dropped
 };
 
 struct Watermarks {

@@ -45,7 +45,15 @@ void Engine::carved(std::size_t bytes) {
   if (state() == EngineState::kDormant) {
     wants_wake_.store(true, std::memory_order_release);
   } else if (Background* bg = background(); bg != nullptr) {
-    bg->kick();  // growth: look now rather than at the next round
+    // Growth past the budget waits until its faults come to us; before that the thread just looks
+    // sooner.
+    const Core& core = bg->core();
+    if (bytes / kPageSize > core.low_pages.load(std::memory_order_relaxed) &&
+        !core.retired.load(std::memory_order_relaxed)) {
+      bg->await_registration();
+    } else {
+      bg->kick();
+    }
   }
 }
 

@@ -75,6 +75,7 @@ void Background::sleep_in_child() {
   core_.kicked.store(0, std::memory_order_relaxed);
   core_.reading_tid.store(0, std::memory_order_relaxed);
   startup_.store(0, std::memory_order_relaxed);
+  growth_seen_.store(growth_asked_.load(std::memory_order_relaxed), std::memory_order_relaxed);
   for (Slot& slot : slots_) slot.state.store(0, std::memory_order_relaxed);
   in_child_ = false;
   core_.port = nullptr;

@@ -12,7 +12,7 @@ namespace {
 constexpr auto kBlockPages = static_cast<std::uint32_t>(kPagesPerBlock);
 // Pages stored between two looks at faults, requests and forks: about half a millisecond.
 constexpr std::uint32_t kStoreChunk = 64;
-constexpr std::size_t kDiscardBatch = 128;
+constexpr std::size_t kDiscardBatch = 64;
 // After the store refused a page for lack of room it is not asked again for so long.
 constexpr Nanos kStoreFullRest = millis(500);
 // Scanning page tables of pageblocks that are not managed may take this share of the time: 1/50.
@@ -99,6 +99,24 @@ void TieringLoop::look(Nanos now) {
   view_.store_has_room = core_.store != nullptr && now >= store_full_until_;
 }
 
+// Once the heap could grow beyond its budget, every pageblock in use is registered, touched or not:
+// growth then comes as faults, which make room for themselves, instead of outrunning the background
+// thread (and, in a cgroup, the kernel's patience). A run of first touches costs one fault for many
+// pages.
+void TieringLoop::manage_growth() {
+  const bool may_exceed =
+      marks_.fast_bytes != 0 && core_.space.usage().carved_bytes >= marks_.low_bytes;
+  if (!may_exceed || core_.store == nullptr) return;
+  // Whoever wants huge pages from the start gets them by the kernel's own first touch.
+  if (options_.huge == HugeMode::kAlways) return;
+  const std::uint32_t limit = core_.space.block_limit();
+  for (std::uint32_t i = 0; i < limit; ++i) {
+    const BlockIndex b{i};
+    if (core_.table.managed(first_page(b)) || !manageable(b)) continue;
+    if (!host_.ready_for_faults() || migration_.manage(b).failed()) return;
+  }
+}
+
 void TieringLoop::set_marks(const MemorySituation& situation) {
   marks_ = derive_watermarks(options_.fast, situation);
   const bool limited = marks_.fast_bytes != 0;
@@ -133,6 +151,7 @@ void TieringLoop::tick(Nanos now, MemorySituation situation) {
     }
     pause_ = idle ? seconds(1) : millis(10);
   }
+  manage_growth();
   look(now);
   situation.present_bytes = view_.resident_bytes + view_.parked_bytes;
   situation.heap_bytes = situation.present_bytes + view_.stored_bytes;

@@ -41,6 +41,8 @@ class TieringLoop {
 
   // One round. `situation` with the machine's side filled in; the heap's side is measured here.
   void tick(Nanos now, MemorySituation situation);
+  // Registers what was carved since, if the heap could by now hold more than its budget.
+  void manage_growth();
   // How long the next round may wait when nothing calls for it.
   Nanos pause_length() const { return pause_; }
   const Watermarks& watermarks() const { return marks_; }

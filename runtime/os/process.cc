@@ -26,20 +26,41 @@ std::size_t number(const char* text) {
   return n;
 }
 
-// The tightest limit from `group` up to the root of a cgroup hierarchy mounted at `mount`.
-std::size_t tightest(const char* mount, char* group, const char* file) {
-  std::size_t limit = 0;
+// The number behind `key` at the start of a line of memory.stat.
+std::size_t stat_value(const char* text, const char* key) {
+  const std::size_t length = std::strlen(key);
+  for (const char* line = text; line != nullptr && *line != '\0';) {
+    if (std::strncmp(line, key, length) == 0) return number(line + length);
+    line = std::strchr(line, '\n');
+    if (line != nullptr) ++line;
+  }
+  return 0;
+}
+
+struct Hierarchy {
+  const char* mount;
+  const char* limit_file;
+  const char* anonymous_key;  // in memory.stat, descendants included
+};
+
+// Goes from `group` up to the root of the hierarchy and keeps the tightest limit in *best.
+void find_tightest(const Hierarchy& h, char* group, CgroupMemory* best) {
   for (;;) {
     char path[512];
-    char text[64];
-    std::snprintf(path, sizeof path, "%s%s/%s", mount, group, file);
+    char text[8192];
+    std::snprintf(path, sizeof path, "%s%s/%s", h.mount, group, h.limit_file);
     if (read_file(path, text, sizeof text) > 0) {
       const std::size_t n = number(text);
       // v1 writes "no limit" as a number near 2^63.
-      if (n != 0 && n < (std::size_t{1} << 60) && (limit == 0 || n < limit)) limit = n;
+      if (n != 0 && n < (std::size_t{1} << 60) && (best->limit == 0 || n < best->limit)) {
+        best->limit = n;
+        std::snprintf(path, sizeof path, "%s%s/memory.stat", h.mount, group);
+        best->anonymous =
+            read_file(path, text, sizeof text) > 0 ? stat_value(text, h.anonymous_key) : 0;
+      }
     }
     char* slash = std::strrchr(group, '/');
-    if (slash == nullptr || group[0] == '\0') return limit;
+    if (slash == nullptr || group[0] == '\0') return;
     *slash = '\0';
   }
 }
@@ -57,29 +78,22 @@ std::size_t address_limit() {
   return static_cast<std::size_t>(limit.rlim_cur);
 }
 
-std::size_t cgroup_limit() {
+CgroupMemory cgroup_memory() {
+  constexpr Hierarchy kV2{"/sys/fs/cgroup", "memory.max", "anon "};
+  constexpr Hierarchy kV1{"/sys/fs/cgroup/memory", "memory.limit_in_bytes", "total_rss "};
+  CgroupMemory best;
   char text[4096];
-  if (read_file("/proc/self/cgroup", text, sizeof text) <= 0) return 0;
-  std::size_t best = 0;
+  if (read_file("/proc/self/cgroup", text, sizeof text) <= 0) return best;
   for (char* line = text; line != nullptr && *line != '\0';) {
     char* end = std::strchr(line, '\n');
     if (end != nullptr) *end = '\0';
-    const char* mount = nullptr;
-    const char* file = nullptr;
-    if (std::strncmp(line, "0::", 3) == 0) {
-      mount = "/sys/fs/cgroup";
-      file = "memory.max";
-    } else if (std::strstr(line, ":memory:") != nullptr) {
-      mount = "/sys/fs/cgroup/memory";
-      file = "memory.limit_in_bytes";
-    }
-    if (mount != nullptr) {
+    const bool v2 = std::strncmp(line, "0::", 3) == 0;
+    if (v2 || std::strstr(line, ":memory:") != nullptr) {
       char group[256];
       const char* second = std::strchr(std::strchr(line, ':') + 1, ':');
       std::snprintf(group, sizeof group, "%s", second == nullptr ? "" : second + 1);
       if (std::strcmp(group, "/") == 0) group[0] = '\0';
-      const std::size_t n = tightest(mount, group, file);
-      if (n != 0 && (best == 0 || n < best)) best = n;
+      find_tightest(v2 ? kV2 : kV1, group, &best);
     }
     line = end == nullptr ? nullptr : end + 1;
   }

@@ -9,9 +9,13 @@ namespace heaptier::os {
 std::size_t physical_bytes();
 // RLIMIT_AS in force, 0: none.
 std::size_t address_limit();
-// The memory limit of the process' cgroup (v2 memory.max or v1 memory.limit_in_bytes, the tightest
-// of its ancestors that can be seen), 0: none.
-std::size_t cgroup_limit();
+// The process' memory cgroup (v2 or v1): of it and those of its ancestors that can be seen, the one
+// with the tightest limit.
+struct CgroupMemory {
+  std::size_t limit = 0;      // bytes, 0: none
+  std::size_t anonymous = 0;  // bytes of anonymous memory of all processes in it
+};
+CgroupMemory cgroup_memory();
 // Memory free for the taking on the machine (MemAvailable), 0: unknown.
 std::size_t available_bytes();
 // Memory that a range of the process' own mappings really uses.

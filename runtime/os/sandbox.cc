@@ -7,6 +7,7 @@
 #include <sys/mman.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
+#include <time.h>
 #include <unistd.h>
 
 #include <cerrno>
@@ -58,7 +59,8 @@ void try_all() {
 #ifdef SYS_poll
   raw_syscall(SYS_poll, &none, 1U, 0);
 #endif
-  raw_syscall(SYS_ppoll, &none, 1U, nullptr, nullptr, 0UL);
+  timespec at_once{};
+  raw_syscall(SYS_ppoll, &none, 1U, &at_once, nullptr, 0UL);
   raw_syscall(SYS_gettid);
   raw_syscall(SYS_sched_getaffinity, 0, 0UL, nullptr);
   raw_syscall(SYS_sched_setaffinity, 0, 0UL, nullptr);
