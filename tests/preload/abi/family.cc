@@ -177,7 +177,7 @@ GROUP(alignment_family) {
   v = pvalloc(5000);
   CHECK(v != nullptr && address(v) % 4096 == 0 && malloc_usable_size(v) >= 8192);
   std::free(v);
-  v = memalign(48, 100);  // libc takes the next power of two
+  v = memalign(opaque<std::size_t>(48), 100);  // libc takes the next power of two
   CHECK(v != nullptr && address(v) % 64 == 0);
   std::free(v);
 }

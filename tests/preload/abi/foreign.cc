@@ -24,7 +24,7 @@ GROUP(pointers_of_libc) {
   auto* libc_malloc = libc_function<void*(std::size_t)>("malloc");
   auto* libc_memalign = libc_function<void*(std::size_t, std::size_t)>("memalign");
   CHECK(libc_malloc != nullptr && libc_malloc != std::malloc);
-  for (std::size_t n : {1, 24, 100, 5000, 100000, 1 << 20, 40 << 20}) {
+  for (std::size_t n : {1uL, 24uL, 100uL, 5000uL, 100000uL, 1uL << 20, 40uL << 20}) {
     std::free(libc_malloc(n));
     void* p = libc_malloc(n);
     std::memset(p, 3, n);

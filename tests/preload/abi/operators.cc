@@ -23,7 +23,7 @@ struct FromHandler {};
 }  // namespace
 
 GROUP(new_and_delete) {
-  for (std::size_t n : {0, 1, 8, 16, 100, 5000, 100000, 3 << 20}) {
+  for (std::size_t n : {0uL, 1uL, 8uL, 16uL, 100uL, 5000uL, 100000uL, 3uL << 20}) {
     void* p = ::operator new(opaque(n));
     CHECK(p != nullptr);
     std::memset(p, 1, n);

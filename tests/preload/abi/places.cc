@@ -45,7 +45,7 @@ void heaptier_only() {
 GROUP(ordinary_memory_is_managed) {
   heaptier_only();
   std::vector<void*> all;
-  for (std::size_t n : {1, 100, 5000, 100000, 3 << 20}) {
+  for (std::size_t n : {1uL, 100uL, 5000uL, 100000uL, 3uL << 20}) {
     all.push_back(std::malloc(n));
     CHECK(managed(all.back()));
     all.push_back(std::calloc(1, n));
@@ -121,7 +121,7 @@ GROUP(heaps_of_ones_own) {
   CHECK(a.alloc(movable, 10, 24) == nullptr);
   for (heaptier_heap* h : {movable, unmovable, reclaimable, user}) {
     std::set<void*> seen;
-    for (std::size_t n : {0, 1, 8, 100, 5000, 70000, 5 << 20}) {
+    for (std::size_t n : {0uL, 1uL, 8uL, 100uL, 5000uL, 70000uL, 5uL << 20}) {
       for (std::size_t align :
            {std::size_t{0}, std::size_t{64}, std::size_t{4096}, std::size_t{2} << 20}) {
         void* p = a.alloc(h, n, align);
@@ -136,7 +136,7 @@ GROUP(heaps_of_ones_own) {
     if (abi::heap_is("none") || h == movable) continue;
     // What belongs to a heap stays there.
     std::vector<void*> ours;
-    for (std::size_t n : {16, 100, 5000, 70000}) {
+    for (std::size_t n : {16uL, 100uL, 5000uL, 70000uL}) {
       for (int i = 0; i < 300; ++i) {
         ours.push_back(std::malloc(n));
         CHECK(seen.count(ours.back()) == 0);
