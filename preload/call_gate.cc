@@ -4,6 +4,7 @@
 
 #include "preload/libc_callers.h"
 #include "preload/process.h"
+#include "runtime/base/errno.h"
 #include "runtime/engine.h"
 #include "runtime/heap/gates.h"
 #include "runtime/heap/mimalloc_heap.h"
@@ -15,8 +16,12 @@ constinit std::atomic<bool> allowed{false};
 
 class Sink final : public ContentSink {
  public:
-  bool drop(std::uintptr_t at, std::size_t bytes) override { return engine().drop(at, bytes); }
+  bool drop(std::uintptr_t at, std::size_t bytes) override {
+    ErrnoKeeper keep;
+    return engine().drop(at, bytes);
+  }
   void carved(std::size_t carved) override {
+    ErrnoKeeper keep;
     engine().carved(carved);
     if (engine().wants_wake()) gates.close_calls();
   }
