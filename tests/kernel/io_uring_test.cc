@@ -140,12 +140,12 @@ TEST_P(IoUring, FixedBuffersRegisteredWhileAway) {
   // From now on the kernel writes through its own reference to the frames: whatever is evicted
   // around it, the application must see the bytes.
   for (int round = 0; round < 10; ++round) {
-    put_at(area_.data(), area_.size(), GetParam());
+    try_put(area_.data(), area_.size(), GetParam());
     std::memset(area_.at(32 * kPage), 0, 64 * kPage);
-    put_at(area_.data(), area_.size(), GetParam());
+    try_put(area_.data(), area_.size(), GetParam());
     io_uring_prep_read_fixed(entry(), fd, area_.at(32 * kPage), 64 * kPage, 0, 0);
     ASSERT_EQ(result(), static_cast<int>(64 * kPage));
-    put_at(area_.data(), area_.size(), GetParam());
+    try_put(area_.data(), area_.size(), GetParam());
     ASSERT_TRUE(pattern_holds(area_.at(32 * kPage), 64 * kPage, kOther)) << "round " << round;
   }
   EXPECT_EQ(io_uring_unregister_buffers(&ring_), 0);
@@ -165,7 +165,7 @@ TEST_P(IoUring, FixedBuffersWrittenFrom) {
     // The application writes through its mapping; the kernel must read these bytes, not an older
     // frame's.
     fill(area_.at(32 * kPage), 64 * kPage, 1000 + round);
-    put_at(area_.data(), area_.size(), GetParam());
+    try_put(area_.data(), area_.size(), GetParam());
     io_uring_prep_write_fixed(entry(), fd, area_.at(32 * kPage), 64 * kPage, 0, 0);
     ASSERT_EQ(result(), static_cast<int>(64 * kPage));
     ASSERT_EQ(pread(fd, seen.data(), seen.size(), 0), static_cast<ssize_t>(seen.size()));

@@ -141,19 +141,6 @@ TEST_P(Mappings, LockedMemoryStaysInMemory) {
   EXPECT_TRUE(area_.holds());
 }
 
-TEST_P(Mappings, EverythingLocked) {
-  put();
-  if (mlockall(MCL_CURRENT) != 0) GTEST_SKIP() << "mlockall: " << strerror(errno);
-  shove_all();
-  unsigned char in_core[2 * kPageblock / kPage];
-  ASSERT_EQ(mincore(area_.data(), area_.size(), in_core), 0);
-  for (std::size_t i = 0; i < sizeof in_core; ++i) ASSERT_EQ(in_core[i] & 1, 1) << "page " << i;
-  EXPECT_TRUE(area_.holds());
-  ASSERT_EQ(munlockall(), 0);
-  EXPECT_TRUE(area_.put_at(place()));
-  EXPECT_TRUE(area_.holds());
-}
-
 TEST_P(Mappings, ProtectedFromEverything) {
   put();
   ASSERT_EQ(mprotect(part(), kPart, PROT_NONE), 0);
@@ -280,7 +267,7 @@ TEST_P(Mappings, AdviceThatKeepsContent) {
                               {"DODUMP", MADV_DODUMP},
                               {"MERGEABLE", MADV_MERGEABLE},
                               {"UNMERGEABLE", MADV_UNMERGEABLE}}) {
-    put();
+    ASSERT_TRUE(area_.put_at(place())) << "before " << advice.name;
     madvise(part(), kPart, advice.value);
     EXPECT_TRUE(area_.holds()) << advice.name;
     shove_all();

@@ -1,5 +1,5 @@
 // main() of the programs in tests/kernel. Plain, they are ordinary tests of the C library and the
-// kernel; with HEAPTIER_TEST=tiered in the environment (ctest sets it together with LD_PRELOAD)
+// kernel; with TEST_MODE=tiered in the environment (ctest sets it together with LD_PRELOAD)
 // they refuse to pass unless heaptier is there, awake and has stored pages: a test of eviction
 // without eviction proves nothing.
 #include <gtest/gtest.h>
@@ -16,8 +16,9 @@ int main(int argc, char** argv) {
   using namespace heaptier::test;
   int status = 0;
   if (run_named_role(argc, argv, &status)) return status;
+  setvbuf(stdout, nullptr, _IOLBF, 0);  // a test that hangs shall at least be named
   testing::InitGoogleTest(&argc, argv);
-  const char* mode = std::getenv("HEAPTIER_TEST");
+  const char* mode = std::getenv("TEST_MODE");
   const bool must_tier = mode != nullptr && std::strcmp(mode, "tiered") == 0;
   if (must_tier) {
     const std::string why = why_no_userfaultfd();
@@ -26,7 +27,7 @@ int main(int argc, char** argv) {
       return kSkipped;
     }
     if (!preloaded()) {
-      std::fprintf(stderr, "HEAPTIER_TEST=tiered, but libheaptier is not in this process\n");
+      std::fprintf(stderr, "TEST_MODE=tiered, but libheaptier is not in this process\n");
       return 1;
     }
     const int woken = wake();

@@ -139,7 +139,12 @@ void shove(void* p, std::size_t bytes) {
   if (!tiered()) return;
   static std::atomic<unsigned> turn{0};
   const bool park = turn.fetch_add(1, std::memory_order_relaxed) % 4 == 3;
-  const int away = park ? api().park(p, bytes) : api().demote(p, bytes);
+  try_put(p, bytes, park ? Place::kParked : Place::kStored);
+}
+
+void try_put(void* p, std::size_t bytes, Place place) {
+  if (!tiered() || place == Place::kResident) return;
+  const int away = place == Place::kParked ? api().park(p, bytes) : api().demote(p, bytes);
   if (away > 0) note_away(away);
 }
 

@@ -48,6 +48,9 @@ std::string places_of(const void* p, std::size_t bytes);
 // Demotes (and, every other time, parks) without looking at the outcome. Safe on freed memory, from
 // any thread.
 void shove(void* p, std::size_t bytes);
+// One attempt to put the range at `place`, whatever comes of it: for pages that may refuse
+// (pinned).
+void try_put(void* p, std::size_t bytes, Place place);
 // Pages seen away by put_at and shove so far, plus what note_away was told (by a test whose
 // eviction happens in another process). 0 at the end of a tiered run: it proved nothing.
 long put_away_count();
