@@ -99,7 +99,7 @@ Mode decide() {
     the_process.stands_aside = "the engine could not be made";
     return Mode::kNext;
   }
-  jemalloc::init(the_process.space, content_sink(), kernel_memory_ops(), os::cpu_count());
+  jemalloc::init(the_process.space, content_sink(), kernel_memory_ops());
   return Mode::kJemalloc;
 }
 

@@ -7,12 +7,17 @@
 #include "runtime/base/errno.h"
 #include "runtime/engine.h"
 #include "runtime/heap/gates.h"
+#include "runtime/heap/jemalloc_heap.h"
 #include "runtime/heap/mimalloc_heap.h"
 
 namespace heaptier::preload {
 namespace {
 
 constinit std::atomic<bool> allowed{false};
+
+// How long, in ms, jemalloc keeps freed memory for reuse once its pages are demoted (10 s before):
+// until it says so, dead content is demoted like any other.
+constexpr long kDirtyDecayAwake = 1000;
 
 class Sink final : public ContentSink {
  public:
@@ -78,6 +83,7 @@ void wake_if_wanted(std::uintptr_t caller) {
   if (!engine().wants_wake() || !allowed.load(std::memory_order_acquire)) return;
   if (is_system_caller(caller)) return;
   engine().wake();
+  if (engine().state() == EngineState::kAwake) jemalloc::set_dirty_decay(kDirtyDecayAwake);
   open_call_gate();
 }
 

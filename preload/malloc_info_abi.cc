@@ -28,12 +28,25 @@ bool stands_aside(const char* name, F** next) {
   return *next != nullptr;
 }
 
+// mimalloc keeps no books that can be read: what it has of the Space counts as in use.
+heaptier::jemalloc::Usage heap_usage() {
+  heaptier::jemalloc::Usage u = heaptier::jemalloc::usage();
+  if (heaptier::preload::mode() != heaptier::preload::Mode::kMimalloc) return u;
+  const std::size_t carved = heaptier::preload::process().space.carved_bytes();
+  const std::size_t other = carved - std::min(carved, u.mapped + u.metadata);
+  u.allocated += other;
+  u.active += other;
+  u.mapped += other;
+  u.resident += other;
+  return u;
+}
+
 }  // namespace
 
 HEAPTIER_EXPORT struct mallinfo2 mallinfo2() noexcept {
   struct mallinfo2 (*next)();
   if (stands_aside("mallinfo2", &next)) return next();
-  const heaptier::jemalloc::Usage u = heaptier::jemalloc::usage();
+  const heaptier::jemalloc::Usage u = heap_usage();
   struct mallinfo2 info = {};
   info.arena = u.mapped;
   info.uordblks = u.allocated;
@@ -78,7 +91,7 @@ HEAPTIER_EXPORT int mallopt(int parameter, int value) noexcept {
 HEAPTIER_EXPORT void malloc_stats() noexcept {
   void (*next)();
   if (stands_aside("malloc_stats", &next)) return next();
-  const heaptier::jemalloc::Usage u = heaptier::jemalloc::usage();
+  const heaptier::jemalloc::Usage u = heap_usage();
   char text[256];
   const int length =
       snprintf(text, sizeof(text),
@@ -91,7 +104,7 @@ HEAPTIER_EXPORT int malloc_info(int options, FILE* out) noexcept {
   int (*next)(int, FILE*);
   if (stands_aside("malloc_info", &next)) return next(options, out);
   if (options != 0) return 22;  // EINVAL, as libc says it
-  const heaptier::jemalloc::Usage u = heaptier::jemalloc::usage();
+  const heaptier::jemalloc::Usage u = heap_usage();
   fprintf(out,
           "<malloc version=\"heaptier-1\">\n"
           "<total type=\"rest\" count=\"0\" size=\"%zu\"/>\n"

@@ -110,7 +110,7 @@ SharedArena* cache_for(const void* p) {
 
 }  // namespace
 
-void init(Space& space, ContentSink& sink, MemoryOps& ops, unsigned) {
+void init(Space& space, ContentSink& sink, MemoryOps& ops) {
   link = {&space, &sink, &ops};
   je_malloc_conf = kConf;
   // A large object fills its pageblocks, without a page in front of it to colour the cache.

@@ -28,8 +28,8 @@ struct HeapArena {
 namespace jemalloc {
 
 // Wires jemalloc to the Space and the sink, both living as long as the process. Before the first
-// je_ call; jemalloc itself starts with that. `cpus`: for the number of arenas.
-void init(Space& space, ContentSink& sink, MemoryOps& ops, unsigned cpus);
+// je_ call; jemalloc itself starts with that.
+void init(Space& space, ContentSink& sink, MemoryOps& ops);
 
 // Memory of the process-wide arena for this mobility (not for kMovable: that is je_malloc's),
 // aligned to `align` (a power of two; 0: 16), or nullptr.

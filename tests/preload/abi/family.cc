@@ -298,7 +298,10 @@ GROUP(questions_about_the_heap) {
     std::memset(keep.back(), 1, 100000);
   }
   const struct mallinfo2 during = mallinfo2();
-  if (!abi::heap_is("mimalloc")) CHECK(during.uordblks >= before.uordblks + 9000000);
+  // mimalloc's books cannot be read: there it is what it has taken, which may have been enough
+  // before.
+  CHECK(during.uordblks >= before.uordblks + (abi::heap_is("mimalloc") ? 0 : 9000000));
+  CHECK(during.uordblks >= 10000000);
   auto* narrow = reinterpret_cast<struct mallinfo (*)()>(dlsym(RTLD_DEFAULT, "mallinfo"));
   CHECK(narrow().uordblks > 0);
   for (void* p : keep) std::free(p);

@@ -46,7 +46,7 @@ Space& space() {
   static Space s;
   static const bool started = [] {
     EXPECT_TRUE(s.init(kernel_memory_ops(), {.window_bytes = std::size_t{64} << 30}).ok());
-    jemalloc::init(s, sink, kernel_memory_ops(), 2);
+    jemalloc::init(s, sink, kernel_memory_ops());
     return true;
   }();
   EXPECT_TRUE(started);
