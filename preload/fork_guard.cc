@@ -6,6 +6,7 @@
 #include "preload/call_gate.h"
 #include "preload/next_function.h"
 #include "preload/process.h"
+#include "preload/thread_watch.h"
 #include "runtime/base/errno.h"
 #include "runtime/engine.h"
 #include "runtime/heap/jemalloc_heap.h"
@@ -13,7 +14,38 @@
 
 namespace heaptier::preload {
 
+namespace {
+
+constexpr std::size_t kForkStack =
+    12 * kPageSize / 4;  // 12 KiB: what a fork needs below this frame
+
+// A thread that runs on a stack from the heap (coroutines) must not fault between freeze and thaw,
+// when nobody serves faults: the part that it is about to use is put in place.
+[[gnu::noinline]] void settle_stack() {
+  volatile char room[kForkStack];
+  for (std::size_t i = 0; i < sizeof(room); i += kPageSize / 4) room[i] = 0;
+}
+
+thread_local std::uintptr_t pinned_stack = 0;
+
+void hold_own_stack() {
+  const auto here = reinterpret_cast<std::uintptr_t>(__builtin_frame_address(0));
+  if (!process().space.contains(reinterpret_cast<void*>(here - kForkStack))) return;  // NOLINT
+  pinned_stack = round_down(here, kPageSize);
+  engine().pin(pinned_stack - 4 * kPageSize, 8 * kPageSize);
+  settle_stack();
+}
+
+void let_own_stack_go() {
+  if (pinned_stack == 0) return;
+  engine().unpin(pinned_stack - 4 * kPageSize, 8 * kPageSize);
+  pinned_stack = 0;
+}
+
+}  // namespace
+
 void before_fork() {
+  hold_own_stack();
   engine().fork_stop();
   jemalloc_fork_prepare();
   engine().fork_freeze();
@@ -23,13 +55,16 @@ void after_fork_in_parent() {
   engine().fork_thaw();
   jemalloc_fork_parent();
   engine().fork_go_on();
+  let_own_stack_go();
 }
 
 void after_fork_in_child() {
   jemalloc_fork_child();
   note_fork_in_child();
+  count_threads_in_child();
   HeapAside no_heap_yet;
   engine().fork_child();
+  let_own_stack_go();
 }
 
 void guard_forks() {

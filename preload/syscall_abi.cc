@@ -11,7 +11,10 @@
 #include "preload/fork_guard.h"
 #include "preload/next_function.h"
 #include "preload/process.h"
+#include "preload/thread_watch.h"
 #include "runtime/base/errno.h"
+#include "runtime/base/ports.h"
+#include "runtime/engine.h"
 
 // The wrappers of mmap_abi.cc; <sys/mman.h> belongs to the doors.
 extern "C" {
@@ -69,7 +72,18 @@ struct FirstAct {
 int in_clone(void* given) {
   const FirstAct act = *static_cast<FirstAct*>(given);
   after_fork_in_child();
-  return act.routine(act.argument);
+  // Returning would end this thread only, and the engine's would keep the process alive.
+  return static_cast<int>(
+      next_syscall.call(SYS_exit_group, act.routine(act.argument), 0, 0, 0, 0, 0));
+}
+
+// The parent writes to the child's stack after everything was stopped for the fork: what it touches
+// must be there.
+AddressRange top_of_stack(void* stack) {
+  constexpr std::size_t kTop = std::size_t{64} << 10;
+  const auto end = round_up(reinterpret_cast<std::uintptr_t>(stack), kPageSize);
+  if (!process().space.contains(reinterpret_cast<void*>(end - kTop))) return {};  // NOLINT
+  return {end - kTop, kTop};
 }
 
 // Early: the engine's own threads come through here too (uffd/), and a thread that serves faults
@@ -129,6 +143,10 @@ extern "C" __attribute__((visibility("default"))) long syscall(long number, ...)
       return munlock(pointer(a), size);
     case SYS_mlockall:
       return mlockall(static_cast<int>(a));
+    case SYS_exit:
+      // Ends the thread; if it is the last of the application's, that is the end of the process.
+      if (!stands_aside() && is_last_thread()) number = SYS_exit_group;
+      break;
     default:
       break;
   }
@@ -159,10 +177,20 @@ extern "C" __attribute__((visibility("default"))) int clone(int (*routine)(void*
     return next_clone.call(routine, stack, flags, argument, parent_tid, tls, child_tid);
   }
   FirstAct act{routine, argument};
+  const heaptier::AddressRange top = top_of_stack(stack);
+  if (top.bytes != 0) {
+    heaptier::engine().pin(top.start, top.bytes);
+    // Written, not only read: it must be there, and writable.
+    auto* last = reinterpret_cast<volatile char*>(top.end() - 1);  // NOLINT
+    *last = *last;
+    last[-static_cast<std::ptrdiff_t>(heaptier::kPageSize)] =
+        last[-static_cast<std::ptrdiff_t>(heaptier::kPageSize)];
+  }
   before_fork();
   const int child = next_clone.call(in_clone, stack, flags, &act, parent_tid, tls, child_tid);
   heaptier::ErrnoKeeper keep;
   after_fork_in_parent();
+  if (top.bytes != 0) heaptier::engine().unpin(top.start, top.bytes);
   return child;
 }
 // NOLINTEND(misc-use-internal-linkage)

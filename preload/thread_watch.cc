@@ -6,6 +6,7 @@
 #include <atomic>
 #include <cerrno>
 #include <cstdint>
+#include <cstdlib>
 
 #include "preload/next_function.h"
 #include "preload/process.h"
@@ -45,8 +46,30 @@ bool is_own_code(std::uintptr_t caller) {
 pthread_key_t thread_ends;
 constinit std::atomic<bool> watching{false};
 
-void on_thread_end(void*) {
+// Threads of the application's. glibc ends a process with its last thread, but counts the engine's
+// threads, too: when only those are left it is ours to end it.
+constinit std::atomic<int> application_threads{1};
+
+// The destructors of other keys are to have run before: this one asks for as many rounds as there
+// are.
+constexpr std::uintptr_t kLastRound = 4;  // PTHREAD_DESTRUCTOR_ITERATIONS
+
+void on_thread_end(void* value) {
+  const auto round = reinterpret_cast<std::uintptr_t>(value);
+  if (round < kLastRound) {
+    // NOLINTNEXTLINE(performance-no-int-to-ptr)
+    pthread_setspecific(thread_ends, reinterpret_cast<void*>(round + 1));
+    return;
+  }
   note_thread_exit();
+  if (application_threads.fetch_sub(1, std::memory_order_acq_rel) == 1 && mode() != Mode::kNext &&
+      engine().state() == EngineState::kAwake) {
+    std::exit(0);
+  }
+}
+
+void expect_thread_end() {
+  pthread_setspecific(thread_ends, reinterpret_cast<void*>(std::uintptr_t{1}));
 }
 
 struct Start {
@@ -86,7 +109,7 @@ void* start_thread(void* given) {
   bootstrap::release(given, sizeof(Start));
   note_thread_start();
   keep_own_stack_home();
-  pthread_setspecific(thread_ends, &watching);
+  expect_thread_end();
   return start.routine(start.argument);
 }
 
@@ -96,7 +119,16 @@ void watch_threads() {
   if (pthread_key_create(&thread_ends, on_thread_end) != 0) return;
   os::use_thread_creator(create_thread.look_up());  // the engine's own threads do not fault
   note_thread_start();
+  expect_thread_end();
   watching.store(true, std::memory_order_release);
+}
+
+bool is_last_thread() {
+  return application_threads.load(std::memory_order_acquire) == 1;
+}
+
+void count_threads_in_child() {
+  application_threads.store(1, std::memory_order_relaxed);
 }
 
 }  // namespace heaptier::preload
@@ -113,8 +145,12 @@ HEAPTIER_EXPORT int pthread_create(pthread_t* thread, const pthread_attr_t* attr
   auto* start = static_cast<Start*>(bootstrap::allocate(sizeof(Start)));
   if (start == nullptr) return EAGAIN;
   *start = {routine, argument};
+  application_threads.fetch_add(1, std::memory_order_relaxed);
   const int error = create_thread.call(thread, attributes, start_thread, start);
-  if (error != 0) bootstrap::release(start, sizeof(Start));
+  if (error != 0) {
+    application_threads.fetch_sub(1, std::memory_order_relaxed);
+    bootstrap::release(start, sizeof(Start));
+  }
   return error;
 }
 
