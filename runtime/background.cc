@@ -256,6 +256,26 @@ bool Background::between_steps() {
   return true;
 }
 
+bool Background::relocate(PageIndex owner, SlotId from, SlotId to) {
+  if (!table_.managed(owner)) return false;
+  const PageWord was = table_.lock(owner);
+  const bool holds = (was.state() == PageState::kStored || was.state() == PageState::kClean) &&
+                     was.slot() == from.v;
+  table_.publish(owner, was, holds ? was.with_slot(to.v) : was);
+  return holds;
+}
+
+// Churn leaves the pool's spans half empty; when an eighth of it could be given back, it is, a
+// little at a time.
+void Background::compact_pool(Nanos now) {
+  if (core_.store == nullptr || now < next_compaction_) return;
+  next_compaction_ = now + millis(100);
+  constexpr std::size_t kMoves = 256;  // under a millisecond
+  const ZPoolFragmentation f = zpool_.fragmentation();
+  if (f.reclaimable < (std::size_t{4} << 20) || f.reclaimable < f.held / 4) return;
+  zpool_.compact(*this, kMoves);
+}
+
 void Background::rounds() {
   Nanos next_tick{};
   for (;;) {
@@ -270,6 +290,7 @@ void Background::rounds() {
       loop_.tick(now, machine_now());
       next_tick = core_.ops.now() + loop_.pause_length();
     }
+    compact_pool(now);
     cpu_time_.store(os::thread_cpu_time().v, std::memory_order_relaxed);
     if (asked) continue;
     // While faults arrive the handlers want looking after each millisecond.

@@ -48,7 +48,7 @@ class GatedSink final : public FaultSink {
   Stats& stats_;
 };
 
-class Background final : public LoopHost {
+class Background final : public LoopHost, private SlotMover {
  public:
   Background(MemoryOps& ops, Space& space, const Options& options, Stats& stats)
       : core_(space, table_, ops, stats), options_(options) {}
@@ -112,6 +112,8 @@ class Background final : public LoopHost {
     int result = 0;
   };
 
+  bool relocate(PageIndex owner, SlotId from, SlotId to) override;
+  void compact_pool(Nanos now);
   static void* thread_main(void* self);
   void run();
   void rounds();
@@ -167,6 +169,7 @@ class Background final : public LoopHost {
   bool in_child_ = false;
   std::atomic<std::int64_t> cpu_time_{0};
   Nanos last_look_{};
+  Nanos next_compaction_{};
   Nanos next_machine_look_{};
   MemorySituation machine_{};
   std::uint64_t faults_seen_ = 0;
