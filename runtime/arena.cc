@@ -170,6 +170,11 @@ void Space::mark_taken(std::uint32_t first, std::uint32_t count, Mobility mobili
     blocks_[b].owner.store(owner, std::memory_order_relaxed);
   }
   blocks_in_use_[static_cast<int>(mobility)] += count;
+  // Before the limit: who reads the limit first then sees that the blocks below it are no gap.
+  if (!in_ordinary_zone(address_of(BlockIndex{first})) &&
+      first + count > special_limit_.load(std::memory_order_relaxed)) {
+    special_limit_.store(first + count, std::memory_order_release);
+  }
   if (first + count > block_limit_.load(std::memory_order_relaxed)) {
     block_limit_.store(first + count, std::memory_order_release);
   }

@@ -73,6 +73,14 @@ class Space {
   std::size_t bytes() const { return bytes_; }
   // Pageblocks below this number have been carved at some time; those above are untouched.
   std::uint32_t block_limit() const { return block_limit_.load(std::memory_order_acquire); }
+  // `b`, or the first pageblock behind the stretch between the zones that was never carved and in
+  // which it lies. For walks over all pageblocks: for (b = 0; (b = next_block(b)) < block_limit();
+  // ++b).
+  std::uint32_t next_block(std::uint32_t b) const {
+    const auto ordinary =
+        static_cast<std::uint32_t>((ordinary_range_.start - base_) >> kPageblockShift);
+    return b >= ordinary || b < special_limit_.load(std::memory_order_acquire) ? b : ordinary;
+  }
 
   PageIndex page_at(std::uintptr_t addr) const {
     return {static_cast<std::uint32_t>((addr - base_) >> kPageShift)};
@@ -133,6 +141,7 @@ class Space {
   std::size_t bytes_ = 0;
   AddressRange ordinary_range_{};
   std::atomic<std::uint32_t> block_limit_{0};
+  std::atomic<std::uint32_t> special_limit_{0};
   std::atomic<std::size_t> carved_{0};
   mutable SpinLock lock_;
   MemoryOps* ops_ = nullptr;

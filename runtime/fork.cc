@@ -103,7 +103,7 @@ bool Background::restart_in_child() {
 // their copies go.
 void Background::adopt_inherited_pages() {
   const std::uint32_t limit = core_.space.block_limit();
-  for (std::uint32_t b = 0; b < limit; ++b) {
+  for (std::uint32_t b = 0; (b = core_.space.next_block(b)) < limit; ++b) {
     Pageblock& block = table_.block({b});
     if (block.words.load(std::memory_order_relaxed) == nullptr) continue;
     if (block.count(PageState::kClean) + block.count(PageState::kResident) == 0) continue;
@@ -153,7 +153,7 @@ bool Background::register_inherited() {
 // now on. The only thread is the one that forked.
 void Background::bring_everything_home() {
   const std::uint32_t limit = core_.space.block_limit();
-  for (std::uint32_t b = 0; b < limit; ++b) {
+  for (std::uint32_t b = 0; (b = core_.space.next_block(b)) < limit; ++b) {
     if (table_.block({b}).words.load(std::memory_order_relaxed) == nullptr) continue;
     for (std::uint32_t i = 0; i < kBlockPages; ++i) {
       const PageIndex p{first_page({b}).v + i};

@@ -76,7 +76,7 @@ void TieringLoop::look(Nanos now) {
   view_.parked_bytes = 0;
   view_.stored_bytes = 0;
   const Nanos begin = core_.ops.now();
-  for (std::uint32_t i = 0; i < limit; ++i) {
+  for (std::uint32_t i = 0; (i = core_.space.next_block(i)) < limit; ++i) {
     const BlockIndex b{i};
     const bool managed = core_.table.block(b).words.load(std::memory_order_acquire) != nullptr;
     if (managed || scan) look_at(b, now);
@@ -110,7 +110,7 @@ void TieringLoop::manage_growth() {
   // Whoever wants huge pages from the start gets them by the kernel's own first touch.
   if (options_.huge == HugeMode::kAlways) return;
   const std::uint32_t limit = core_.space.block_limit();
-  for (std::uint32_t i = 0; i < limit; ++i) {
+  for (std::uint32_t i = 0; (i = core_.space.next_block(i)) < limit; ++i) {
     const BlockIndex b{i};
     if (core_.table.managed(first_page(b)) || !manageable(b)) continue;
     if (!host_.ready_for_faults() || migration_.manage(b).failed()) return;
