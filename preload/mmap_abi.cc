@@ -67,6 +67,8 @@ void forget(const AddressRange& range) {
   if (range.bytes == 0) return;
   ErrnoKeeper keep;
   engine().forget(range.start, range.bytes);
+  engine().restored(range.start,
+                    range.bytes);  // what was surrendered for the call is not there any more
 }
 
 // What a heap asks for when it wants memory anywhere.

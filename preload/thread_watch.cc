@@ -79,7 +79,7 @@ struct Start {
 
 // The kernel serves no userfault for a thread that is exiting: it would skip clearing the word that
 // pthread_join waits on, for ever, if that lay on a stack from the heap whose page is away. Such
-// stacks stay at home for good.
+// stacks stay at home until the thread is gone.
 void keep_own_stack_home() {
   const auto self = reinterpret_cast<std::uintptr_t>(__builtin_thread_pointer());
   const Space& space = process().space;
@@ -89,7 +89,7 @@ void keep_own_stack_home() {
   std::size_t bytes = 0;
   if (pthread_getattr_np(pthread_self(), &attributes) != 0) return;
   if (pthread_attr_getstack(&attributes, &stack, &bytes) == 0 && space.contains(stack)) {
-    engine().pin(reinterpret_cast<std::uintptr_t>(stack), bytes);
+    engine().pin_for_thread(os::thread_id(), reinterpret_cast<std::uintptr_t>(stack), bytes);
   }
   pthread_attr_destroy(&attributes);
 }

@@ -5,6 +5,7 @@
 #include "policies/registry.h"
 #include "runtime/bootstrap_heap.h"
 #include "runtime/discard.h"
+#include "runtime/engine.h"
 #include "runtime/os/futex.h"
 #include "runtime/os/kernel_memory.h"
 #include "runtime/os/process.h"
@@ -291,6 +292,10 @@ void Background::rounds() {
       next_tick = core_.ops.now() + loop_.pause_length();
     }
     compact_pool(now);
+    if (now >= next_pin_look_) {
+      engine().release_dead_threads_pins();
+      next_pin_look_ = now + millis(100);
+    }
     cpu_time_.store(os::thread_cpu_time().v, std::memory_order_relaxed);
     if (asked) continue;
     // While faults arrive the handlers want looking after each millisecond.

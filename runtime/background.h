@@ -170,6 +170,7 @@ class Background final : public LoopHost, private SlotMover {
   std::atomic<std::int64_t> cpu_time_{0};
   Nanos last_look_{};
   Nanos next_compaction_{};
+  Nanos next_pin_look_{};
   Nanos next_machine_look_{};
   MemorySituation machine_{};
   std::uint64_t faults_seen_ = 0;

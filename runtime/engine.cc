@@ -10,6 +10,7 @@
 #include "runtime/os/advice.h"
 #include "runtime/os/process.h"
 #include "runtime/os/sandbox.h"
+#include "runtime/os/thread.h"
 #include "uffd/features.h"
 
 namespace heaptier {
@@ -222,6 +223,32 @@ void Engine::pin(std::uintptr_t at, std::size_t bytes) {
 
 void Engine::unpin(std::uintptr_t at, std::size_t bytes) {
   hold(Hold::kUnpin, at, bytes);
+}
+
+void Engine::pin_for_thread(std::uint32_t tid, std::uintptr_t at, std::size_t bytes) {
+  pin(at, bytes);
+  SpinGuard guard(pins_lock_);
+  for (ThreadPin& p : thread_pins_) {
+    if (p.tid != 0) continue;
+    p = {tid, at, bytes};
+    thread_pin_count_.fetch_add(1, std::memory_order_relaxed);
+    return;
+  }
+}
+
+void Engine::release_dead_threads_pins() {
+  if (thread_pin_count_.load(std::memory_order_relaxed) == 0) return;
+  for (ThreadPin& p : thread_pins_) {
+    ThreadPin gone{};
+    {
+      SpinGuard guard(pins_lock_);
+      if (p.tid == 0 || os::thread_is_alive(p.tid)) continue;
+      gone = p;
+      p = {};
+      thread_pin_count_.fetch_sub(1, std::memory_order_relaxed);
+    }
+    unpin(gone.at, gone.bytes);
+  }
 }
 
 void Engine::retire() {

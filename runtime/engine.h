@@ -55,6 +55,10 @@ class Engine final : public ContentSink {
   // HEAPTIER_PIN.
   void pin(std::uintptr_t at, std::size_t bytes);
   void unpin(std::uintptr_t at, std::size_t bytes);
+  // pin() until the thread of this process is gone (seen by the background thread). With more than
+  // 512 such threads alive: for good.
+  void pin_for_thread(std::uint32_t tid, std::uintptr_t at, std::size_t bytes);
+  void release_dead_threads_pins();
   // The application locks all of its memory: everything comes home and tiering ends, with a line on
   // standard error.
   void retire();
@@ -118,6 +122,14 @@ class Engine final : public ContentSink {
   };
   static constexpr std::size_t kEarlyPins = 256;
   SpinLock pins_lock_;
+  struct ThreadPin {
+    std::uint32_t tid;  // 0: free
+    std::uintptr_t at;
+    std::size_t bytes;
+  };
+  static constexpr std::size_t kThreadPins = 512;
+  ThreadPin thread_pins_[kThreadPins] = {};
+  std::atomic<std::uint32_t> thread_pin_count_{0};
   EarlyPin early_pins_[kEarlyPins] = {};
   Nanos started_{};
   Nanos woke_{};

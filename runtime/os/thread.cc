@@ -7,6 +7,8 @@
 #include <time.h>
 #include <unistd.h>
 
+#include <cerrno>
+
 #include "runtime/base/spinlock.h"
 #include "runtime/os/raw_syscall.h"
 
@@ -67,6 +69,10 @@ Errno leave_descriptor_table() {
 
 std::uint32_t thread_id() {
   return static_cast<std::uint32_t>(raw_syscall(SYS_gettid));
+}
+
+bool thread_is_alive(std::uint32_t tid) {
+  return raw_syscall(SYS_tgkill, getpid(), tid, 0) == 0 || errno != ESRCH;
 }
 
 void sleep_for(Nanos length) {

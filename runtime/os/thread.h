@@ -33,6 +33,8 @@ Errno start_thread(const char* name, void* stack, std::size_t stack_bytes, void*
 Errno leave_descriptor_table();
 
 std::uint32_t thread_id();
+// Whether a thread of this process with that id exists.
+bool thread_is_alive(std::uint32_t tid);
 void sleep_for(Nanos length);
 // CPU time used by the calling thread.
 Nanos thread_cpu_time();
