@@ -1,4 +1,5 @@
-/* Writes one byte too far when told to: a sanitizer or valgrind must still see it with heaptier preloaded. */
+/* Writes one byte too far when told to: a sanitizer or valgrind must still see it with heaptier
+ * preloaded. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
