@@ -8,6 +8,9 @@ include(CMakePackageConfigHelpers)
 
 set(HEAPTIER_CMAKE_DIR ${CMAKE_INSTALL_LIBDIR}/cmake/heaptier)
 
+# Not target_include_directories: what is said here is all there is, whatever a room has said before.
+set_target_properties(heaptier PROPERTIES INTERFACE_INCLUDE_DIRECTORIES
+  "$<BUILD_INTERFACE:${PROJECT_SOURCE_DIR}/runtime/include>;$<INSTALL_INTERFACE:${CMAKE_INSTALL_INCLUDEDIR}>")
 if(NOT TARGET heaptier::heaptier)
   add_library(heaptier::heaptier ALIAS heaptier)
 endif()

@@ -46,6 +46,7 @@ CLEAN = {
     "uffd/thread_door.cc": "#include <sys/syscall.h>\n",
     "policies/policy.h": '#pragma once\n\n#include "runtime/base/units.h"\n',
     "preload/boot.cc": '#include "heaptier/heaptier.h"\n#include "runtime/core.h"\n',
+    "preload/syscall_abi.cc": "#include <sys/syscall.h>\n",
     "preload/cli/main.cc": "#include <unistd.h>\n\n#include <vector>\nint* p = new int;\n",
 }
 
