@@ -42,6 +42,12 @@ struct SpaceConfig {
 };
 
 struct SpaceUsage {
+  // What may be demoted, at least: handed out, less everything in unmovable pageblocks.
+  std::size_t demotable_bytes() const {
+    const std::size_t unmovable = blocks[static_cast<int>(Mobility::kUnmovable)] * kPageblockSize;
+    return carved_bytes > unmovable ? carved_bytes - unmovable : 0;
+  }
+
   std::size_t window_bytes = 0;
   std::size_t committed_bytes = 0;
   std::size_t carved_bytes = 0;          // handed out now

@@ -68,6 +68,10 @@ class Background final : public LoopHost, private SlotMover {
   // that.
   void await_registration();
 
+  // Between the two nobody changes a page, and no fault is served; the caller must not need one.
+  void hold_still();
+  void let_go();
+
   // The four steps of fork.cc. stop: the thread stands still (the heap must still work: it may be
   // starting a thread). freeze: nobody changes a page any more (the heap is locked). thaw and
   // go_on: the reverse, in the parent.

@@ -49,7 +49,8 @@ void Engine::carved(std::size_t bytes) {
     // Growth past the budget waits until its faults come to us; before that the thread just looks
     // sooner.
     const Core& core = bg->core();
-    if (bytes / kPageSize > core.low_pages.load(std::memory_order_relaxed) &&
+    if (core.space.usage().demotable_bytes() / kPageSize >
+            core.low_pages.load(std::memory_order_relaxed) &&
         !core.retired.load(std::memory_order_relaxed)) {
       bg->await_registration();
     } else {
@@ -479,7 +480,14 @@ void Engine::report_at_exit() {
   const auto pid = static_cast<std::uint32_t>(os::process_id());
   if (!options_->reports(pid)) return;
   StatsSnapshot now;
-  snapshot(&now);
+  {
+    // Nothing moves while the numbers are taken, so that they add up.
+    SpinGuard no_fork(waking_);
+    Background* bg = background();
+    if (bg != nullptr) bg->hold_still();
+    snapshot(&now);
+    if (bg != nullptr) bg->let_go();
+  }
   constexpr std::size_t kRoom = std::size_t{64} << 10;
   char* text = static_cast<char*>(bootstrap::allocate(kRoom));
   if (text == nullptr) return;

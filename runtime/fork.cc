@@ -44,6 +44,18 @@ void Background::stop_moving() {
   }
 }
 
+void Background::hold_still() {
+  stop_moving();
+  gate_.close();
+  if (faults_.running()) faults_.pause();
+}
+
+void Background::let_go() {
+  if (faults_.running()) faults_.resume();
+  gate_.open();
+  go_on();
+}
+
 void Background::freeze() {
   // Those who drop content may wait for a page that a handler holds, so they come first.
   gate_.close();

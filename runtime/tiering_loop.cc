@@ -105,7 +105,7 @@ void TieringLoop::look(Nanos now) {
 // pages.
 void TieringLoop::manage_growth() {
   const bool may_exceed =
-      marks_.fast_bytes != 0 && core_.space.usage().carved_bytes >= marks_.low_bytes;
+      marks_.fast_bytes != 0 && core_.space.usage().demotable_bytes() >= marks_.low_bytes;
   if (!may_exceed || core_.store == nullptr) return;
   // Whoever wants huge pages from the start gets them by the kernel's own first touch.
   if (options_.huge == HugeMode::kAlways) return;
@@ -137,7 +137,7 @@ void TieringLoop::tick(Nanos now, MemorySituation situation) {
     core_.stats.errors_memory.add();
   }
   // The heap cannot hold more than was carved of it; below the mark there is nothing to look for.
-  const std::uint64_t carved = core_.space.usage().carved_bytes;
+  const std::uint64_t carved = core_.space.usage().demotable_bytes();
   if (core_.table.managed_blocks() == 0) {
     MemorySituation most = situation;
     most.heap_bytes = carved;
