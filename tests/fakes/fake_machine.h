@@ -188,6 +188,10 @@ class FakeMachine final : public MemoryOps, public FaultPort {
 
  private:
   Errno map(std::uintptr_t hint, std::size_t bytes, std::uintptr_t* out) {
+#if defined(__SANITIZE_THREAD__)
+    // TSan keeps most of the address space for itself and, asked for a place in it, maps page 0.
+    if (hint != 0) return {EEXIST};
+#endif
     void* p =
         mmap(reinterpret_cast<void*>(hint), bytes, PROT_READ | PROT_WRITE,
              MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | (hint ? MAP_FIXED_NOREPLACE : 0), -1, 0);
