@@ -1,5 +1,6 @@
 #include "preload/fork_guard.h"
 
+#include <link.h>
 #include <pthread.h>
 #include <sys/types.h>
 
@@ -36,6 +37,19 @@ void hold_own_stack() {
   settle_stack();
 }
 
+// Starting a thread, which a child does before its pages are served, has the dynamic linker look at
+// the link_map of every library with thread-local storage. Those of libraries opened later lie in
+// the heap: were one away, the kernel would put zeros in its place. They stay at home.
+int surrender_link_maps(dl_phdr_info*, std::size_t, void*) {
+  constexpr std::size_t kMapBytes = 2048;  // more than glibc's private struct link_map
+  for (const link_map* map = _r_debug.r_map; map != nullptr; map = map->l_next) {
+    if (!process().space.contains(map)) continue;
+    engine().surrender(round_down(reinterpret_cast<std::uintptr_t>(map), kPageSize),
+                       kMapBytes + kPageSize);
+  }
+  return 1;  // once is enough: the call is for its lock
+}
+
 void let_own_stack_go() {
   if (pinned_stack == 0) return;
   engine().unpin(pinned_stack - 4 * kPageSize, 8 * kPageSize);
@@ -45,6 +59,7 @@ void let_own_stack_go() {
 }  // namespace
 
 void before_fork() {
+  dl_iterate_phdr(surrender_link_maps, nullptr);
   hold_own_stack();
   engine().fork_stop();
   jemalloc_fork_prepare();
