@@ -286,7 +286,7 @@ TEST(ForkInMotion, WhilePagesMove) {
       }
     });
   }
-  for (int i = 0; i < 40; ++i) {
+  for (int i = 0; i < 12; ++i) {
     const Ended ended = in_child([&] {
       if (!right(steady)) return kWrongBytes;
       const std::unique_ptr<unsigned char[]> own(new unsigned char[300000]);
@@ -322,7 +322,7 @@ TEST(ForkInMotion, Storm) {
   Area steady(kPageblock, 104);
   const Evictor evictor({{steady.data(), steady.size()}});
   std::vector<pid_t> children;
-  for (std::size_t i = 0; i < 200; ++i) {
+  for (std::size_t i = 0; i < 120; ++i) {
     const pid_t child = fork();
     ASSERT_GE(child, 0) << strerror(errno);
     if (child == 0) {
@@ -372,7 +372,7 @@ TEST(ForkInMotion, InASignalHandlerThatInterruptsAFault) {
     setitimer(ITIMER_REAL, &every, nullptr);
     // Only memory is touched in this loop: fork in a handler is allowed while no lock of malloc's
     // is held by us.
-    for (long round = 0; g_forked < 10 && round < 100000; ++round) {
+    for (long round = 0; g_forked < 5 && round < 100000; ++round) {
       if (!right(area)) {
         g_failed = g_failed + 1;
         break;
@@ -381,7 +381,7 @@ TEST(ForkInMotion, InASignalHandlerThatInterruptsAFault) {
     const itimerval off{};
     setitimer(ITIMER_REAL, &off, nullptr);
   }
-  EXPECT_GE(g_forked, 10);
+  EXPECT_GE(g_forked, 5);
   EXPECT_EQ(g_failed, 0);
   signal(SIGALRM, SIG_DFL);
 }

@@ -127,7 +127,7 @@ TEST(Refused, BySeccomp) {
 
 TEST(Refused, ByAKernelWithoutIt) {
   expect_one_line_with_a_remedy(run_role("without_userfaultfd", {std::to_string(ENOSYS)}),
-                                {"CONFIG_USERFAULTFD", "kernel"});
+                                {"CONFIG_USERFAULTFD", "kernel", "seccomp"});
 }
 
 TEST(Refused, ByDroppedPrivileges) {
@@ -171,14 +171,11 @@ TEST_P(RefusedLater, LosesNothing) {
                                     << ended.err;
 }
 
-constexpr unsigned kWriteProtect = static_cast<unsigned>(UFFDIO_WRITEPROTECT);
 INSTANTIATE_TEST_SUITE_P(
     Of, RefusedLater,
     testing::Values(Call{"move_einval", SYS_ioctl, kMove, EINVAL},
                     Call{"move_ebusy", SYS_ioctl, kMove, EBUSY},
                     Call{"move_enomem", SYS_ioctl, kMove, ENOMEM},
-                    Call{"write_protect_einval", SYS_ioctl, kWriteProtect, EINVAL},
-                    Call{"write_protect_enomem", SYS_ioctl, kWriteProtect, ENOMEM},
                     Call{"register_enomem", SYS_ioctl, static_cast<unsigned>(UFFDIO_REGISTER),
                          ENOMEM},
                     Call{"process_madvise_enosys", SYS_process_madvise, kAny, ENOSYS},
