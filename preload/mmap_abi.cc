@@ -80,6 +80,17 @@ void* map_failed() {
   return reinterpret_cast<void*>(~std::uintptr_t{0});  // NOLINT(performance-no-int-to-ptr)
 }
 
+// mremap(MAYMOVE) of readable memory, by copying. On failure everything is as before, errno EFAULT.
+void* move_by_hand(void* at, std::size_t bytes, std::size_t new_bytes) {
+  ErrnoKeeper keep;
+  void* fresh =
+      next_mmap.call(nullptr, new_bytes, kProtReadWrite, kMapPrivate | kMapAnonymous, -1, 0);
+  if (fresh == map_failed()) return fresh;
+  __builtin_memcpy(fresh, at, bytes < new_bytes ? bytes : new_bytes);
+  next_munmap.call(at, bytes);
+  return fresh;
+}
+
 std::uintptr_t caller_of(const void* return_address) {
   return reinterpret_cast<std::uintptr_t>(return_address);
 }
@@ -140,6 +151,11 @@ HEAPTIER_EXPORT void* mremap(void* at, std::size_t bytes, std::size_t new_bytes,
   surrender(from);
   surrender(to);
   void* mapped = next_mremap.call(at, bytes, new_bytes, flags, target);
+  if (mapped == map_failed() && errno == EFAULT && flags == kMremapMayMove && from.bytes != 0) {
+    // What is one mapping to the application may be several to the kernel, which are registered or
+    // not: moved by hand.
+    mapped = move_by_hand(at, bytes, new_bytes);
+  }
   if (mapped != map_failed()) {
     forget(from);
     forget(to);
