@@ -67,7 +67,7 @@ def gcc(bench):
 
 
 if __name__ == "__main__":
-    main({"python_json": _suite("test_json", 120), "python_re": _suite("test_re", 120),
-          "python_threading": _suite("test_threading", 240), "python_subprocess": _suite("test_subprocess", 240),
-          "python_multiprocessing_fork": _suite("test_multiprocessing_fork", 400),
-          "python_multiprocessing_spawn": _suite("test_multiprocessing_spawn", 400), "perl": perl, "gcc": gcc})
+    main({"python_json": _suite("test_json", 120), "python_re": _suite("test_re", 400),
+          "python_threading": _suite("test_threading", 400), "python_subprocess": _suite("test_subprocess", 400),
+          "python_multiprocessing_fork": _suite("test_multiprocessing_fork", 800),
+          "python_multiprocessing_spawn": _suite("test_multiprocessing_spawn", 800), "perl": perl, "gcc": gcc})
