@@ -64,7 +64,7 @@ def grep(bench):
     text.write_bytes(_text(8, 1))
     patterns = bench.scratch / "patterns"
     patterns.write_bytes(b"\n".join(line.split()[1] + b" " + line.split()[2]
-                                    for line in _text(1, 2).splitlines()[:9000]))
+                                    for line in _text(1, 2).splitlines()[:4000]))
     tool = bench.program("grep")
     bench.same([tool, "-c", "-F", "-f", patterns, text])
     bench.same([tool, "-E", "-c", r"(.)(.)\2\1.*\1\1", text])
@@ -74,7 +74,7 @@ def grep(bench):
 
 def sort(bench):
     text = bench.scratch / "text"
-    text.write_bytes(_text(3, 4))
+    text.write_bytes(_text(4, 4))
     tool = bench.program("sort")
     bench.same([tool, "-S", "100M", "--parallel=2", text])
     bench.same([tool, "-S", "100M", "--parallel=2", "-n", "-r", "-k1,1", text])
