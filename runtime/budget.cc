@@ -50,6 +50,7 @@ Watermarks derive_watermarks(const FastBudget& budget, const MemorySituation& no
       break;
     }
   }
+  fast = std::max(fast, now.stuck_bytes + std::max(kSmallestFast, fast / 8));
   // Faults evict for themselves above `high`; the background thread keeps a little room below it,
   // so that they rarely have to: a batch of pages for each CPU, 2 % on small heaps, not more than
   // 32 MiB on large ones.

@@ -12,6 +12,7 @@ struct MemorySituation {
   std::uint64_t heap_bytes = 0;     // present, stored and same-filled together
   std::uint64_t present_bytes = 0;  // at home and in the park
   std::uint64_t store_bytes = 0;    // memory the store holds
+  std::uint64_t stuck_bytes = 0;    // present and cannot leave: will not shrink, pinned
   std::uint64_t physical_bytes = 0;
   std::uint64_t available_bytes = 0;   // of the machine, 0: unknown
   std::uint64_t cgroup_limit = 0;      // 0: none
@@ -24,6 +25,8 @@ struct Watermarks {
   std::uint64_t low_bytes = 0;
 };
 
+// Where more is stuck than the budget allows, the rest gets an eighth of it: to squeeze that to
+// nothing would gain little and make every touch a fault.
 Watermarks derive_watermarks(const FastBudget& budget, const MemorySituation& now);
 
 // Bytes carved from which on the dormant engine is worth waking.

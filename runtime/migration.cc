@@ -2,13 +2,14 @@
 
 #include "runtime/bootstrap_heap.h"
 #include "runtime/os/advice.h"
+#include "runtime/rest.h"
 
 namespace heaptier {
 namespace {
 
 constexpr auto kBlockPages = static_cast<std::uint32_t>(kPagesPerBlock);
-// How many clock passes an incompressible page is left alone.
-constexpr std::uint32_t kIncompressiblePasses = 3;
+// Pages of a huge page that are tried before it is taken apart.
+constexpr std::uint32_t kProbes = 4;
 
 }  // namespace
 
@@ -253,8 +254,8 @@ MoveOutcome Migration::park(BlockIndex b, Parking how, PageSpan span) {
     const PageWord seen = core_.table.peek(p);
     if (seen.state() != PageState::kResident || !core_.table.try_lock(p, &words[i])) continue;
     PageWord& word = words[i];
-    if (word.state() == PageState::kResident && word.incompressible() > 0) {
-      core_.table.publish(p, word, word.with_incompressible(word.incompressible() - 1));
+    if (word.resting()) {
+      core_.table.unlock(p, word);
       ++outcome.incompressible;
     } else if (word.state() == PageState::kResident && how == Parking::kWritten &&
                word.write_protected()) {
@@ -318,6 +319,10 @@ MoveOutcome Migration::store(BlockIndex b, std::uint32_t max, Evictor who, PageS
   }
   Pageblock& block = core_.table.block(b);
   const PageIndex first = first_page(b);
+  if (!reclaim && hopeless_huge(b, &outcome)) {
+    (void)unpark(b, true);
+    return outcome;
+  }
   // Held to the end: nobody parks a page of the block again before the frame it has left is
   // released.
   SpinGuard gate(block.gate);
@@ -363,9 +368,8 @@ MoveOutcome Migration::store(BlockIndex b, std::uint32_t max, Evictor who, PageS
           core_.stats.store_incompressible.add();
           ++outcome.incompressible;
         }
-        bring_home(p, was,
-                   was.with_state(PageState::kResident)
-                       .with_incompressible(full ? 0 : kIncompressiblePasses),
+        const PageWord home = was.with_state(PageState::kResident);
+        bring_home(p, was, full ? home : to_rest(home, core_.ops.now()),
                    core_.stats.pages_unparked_other, &outcome);
         if (full) break;
         continue;
@@ -437,8 +441,8 @@ MoveOutcome Migration::copy_out(BlockIndex b, std::uint32_t* next, CopyOut which
       core_.table.unlock(p, word);
     } else if (which == CopyOut::kProtected && !word.write_protected()) {
       core_.table.unlock(p, word);
-    } else if (word.incompressible() > 0) {
-      core_.table.publish(p, word, word.with_incompressible(word.incompressible() - 1));
+    } else if (word.resting()) {
+      core_.table.unlock(p, word);
       ++outcome.incompressible;
     } else if (word.credits() > 0) {
       core_.table.publish(p, word, word.with_credits(word.credits() - 1));
@@ -500,7 +504,7 @@ MoveOutcome Migration::copy_out(BlockIndex b, std::uint32_t* next, CopyOut which
       } else {
         core_.stats.store_incompressible.add();
         ++outcome.incompressible;
-        core_.table.publish(p, was, was.with_incompressible(kIncompressiblePasses));
+        core_.table.publish(p, was, to_rest(was, now));
       }
       continue;
     }
@@ -517,10 +521,45 @@ MoveOutcome Migration::copy_out(BlockIndex b, std::uint32_t* next, CopyOut which
   return outcome;
 }
 
-MoveOutcome Migration::unpark(BlockIndex b) {
+// A parked huge page is not taken apart for nothing: a few of its pages answer for all.
+bool Migration::hopeless_huge(BlockIndex b, MoveOutcome* outcome) {
+  Pageblock& block = core_.table.block(b);
+  SpinGuard gate(block.gate);
+  if (!block.huge.load(std::memory_order_relaxed) || block.count(PageState::kParked) == 0) {
+    return false;
+  }
+  for (std::uint32_t i = 0; i < kProbes; ++i) {
+    const PageIndex p{first_page(b).v + kBlockPages / kProbes * i + kBlockPages / kProbes / 2};
+    PageWord was;
+    if (!core_.table.try_lock(p, &was)) return false;
+    bool refuses = false;
+    if (was.state() == PageState::kParked) {
+      const void* content = reinterpret_cast<const void*>(core_.park(p));  // NOLINT
+      std::uint32_t pattern = 0;
+      SlotId slot;
+      if (!same_filled(content, &pattern)) {
+        const StoreOutcome stored = core_.store->store(worker_.workspace, content, p, &slot);
+        if (stored == StoreOutcome::kStored) core_.store->drop(slot);
+        refuses = stored == StoreOutcome::kIncompressible;
+      }
+    }
+    core_.table.unlock(p, was);
+    if (!refuses) return false;
+  }
+  core_.stats.store_tries.add(kProbes);
+  core_.stats.store_incompressible.add(kProbes);
+  outcome->incompressible = kBlockPages;
+  return true;
+}
+
+MoveOutcome Migration::unpark(BlockIndex b, bool to_rest_there) {
   MoveOutcome outcome;
   Pageblock& block = core_.table.block(b);
   const PageIndex first = first_page(b);
+  const auto at_home = [this, to_rest_there](PageWord was) {
+    const PageWord home = was.with_state(PageState::kResident);
+    return to_rest_there ? to_rest(home, core_.ops.now()) : home;
+  };
   if (block.huge.load(std::memory_order_relaxed)) {
     SpinGuard gate(block.gate);
     PageWord words[kPagesPerBlock];
@@ -541,8 +580,7 @@ MoveOutcome Migration::unpark(BlockIndex b) {
     for (std::uint32_t i = 0; i < held; ++i) {
       const PageIndex p{first.v + i};
       if (i < home) {
-        core_.settle(p, words[i], words[i].with_state(PageState::kResident),
-                     core_.stats.pages_unparked_other);
+        core_.settle(p, words[i], at_home(words[i]), core_.stats.pages_unparked_other);
       } else {
         core_.table.unlock(p, words[i]);
       }
@@ -571,8 +609,7 @@ MoveOutcome Migration::unpark(BlockIndex b) {
       core_.table.unlock(p, was);
       continue;
     }
-    bring_home(p, was, was.with_state(PageState::kResident), core_.stats.pages_unparked_other,
-               &outcome);
+    bring_home(p, was, at_home(was), core_.stats.pages_unparked_other, &outcome);
     ++outcome.moved;
   }
   clear_residue(b);
@@ -591,6 +628,18 @@ MoveOutcome Migration::collapse(BlockIndex b) {
   core_.stats.collapse_done.add();
   outcome.moved = kBlockPages;
   return outcome;
+}
+
+void Migration::end_rests(BlockIndex b, std::uint32_t* most) {
+  const Nanos now = core_.ops.now();
+  for (std::uint32_t i = 0; i<kBlockPages&& * most> 0; ++i) {
+    const PageIndex p{first_page(b).v + i};
+    PageWord was = core_.table.peek(p);
+    if (!was.resting() || !rested(was, now) || !core_.table.try_lock(p, &was)) continue;
+    const bool over = was.resting() && rested(was, now);
+    core_.table.publish(p, was, over ? was.with_stamp(0) : was);
+    if (over) --*most;
+  }
 }
 
 }  // namespace heaptier

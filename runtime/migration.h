@@ -65,8 +65,10 @@ class Migration {
   // they become clean and leave later by discard.h. *next: where to go on; kPagesPerBlock at the
   // end.
   MoveOutcome copy_out(BlockIndex b, std::uint32_t* next, CopyOut which);
-  // Everything parked comes home.
-  MoveOutcome unpark(BlockIndex b);
+  // Everything parked comes home; to_rest_there: because it would not shrink (rest.h).
+  MoveOutcome unpark(BlockIndex b, bool to_rest_there = false);
+  // Pages that have rested long enough may be tried again; at most *most, which is counted down.
+  void end_rests(BlockIndex b, std::uint32_t* most);
   // Makes a dense block that is not registered one huge page.
   MoveOutcome collapse(BlockIndex b);
   // Counts the present pages of an unmanaged block.
@@ -77,6 +79,7 @@ class Migration {
 
  private:
   MoveOutcome park_huge(BlockIndex b);
+  bool hopeless_huge(BlockIndex b, MoveOutcome* outcome);
   void release_residue(BlockIndex b);
   void move_runs(BlockIndex b, const PageWord* words, const bool* held, MoveOutcome* outcome);
   void bring_home(PageIndex p, PageWord was, PageWord now, Counter& flow, MoveOutcome* outcome);

@@ -53,8 +53,10 @@ constexpr bool can_go(PageState from, PageState to) {
 
 // The 64-bit word of one page.
 //   0      lock          1-3   state        4     write-protected at home
-//   5-6    incompressible: clock passes to skip   7-9   credits: clock passes to skip (promoted,
-//   hot) 10-15  refault estimate, log2 in half steps   16-31 stamp: coarse discard counter or time
+//   5-6    incompressible: how often in a row it would not shrink
+//   7-9    credits: clock passes to skip (promoted, hot)
+//   10-15  refault estimate, log2 in half steps
+//   16-31  stamp: coarse discard counter when it left; while it rests, when that began (rest.h)
 //   32-63  slot, or the fill pattern
 class PageWord {
  public:
@@ -70,6 +72,11 @@ class PageWord {
   constexpr std::uint32_t estimate() const { return field(10, 6); }
   constexpr std::uint32_t stamp() const { return field(16, 16); }
   constexpr std::uint32_t slot() const { return static_cast<std::uint32_t>(bits_ >> 32); }
+
+  // Resident and not to be tried again for a while, because it would not shrink.
+  constexpr bool resting() const {
+    return state() == PageState::kResident && incompressible() != 0 && stamp() != 0;
+  }
 
   constexpr PageWord with_lock(bool on) const {
     return PageWord{on ? bits_ | 1 : bits_ & ~std::uint64_t{1}};

@@ -66,6 +66,12 @@ bool PageblockTable::publish(PageIndex p, PageWord was, PageWord now) {
     totals_[static_cast<int>(from)].fetch_sub(1, std::memory_order_relaxed);
     totals_[static_cast<int>(to)].fetch_add(1, std::memory_order_relaxed);
   }
+  if (was.resting() != now.resting()) {
+    const int change = now.resting() ? 1 : -1;
+    blocks_[block_of(p).v].resting.fetch_add(static_cast<std::uint16_t>(change),
+                                             std::memory_order_relaxed);
+    resting_.fetch_add(static_cast<std::uint64_t>(change), std::memory_order_relaxed);
+  }
   w.store(now.with_lock(false).bits(), std::memory_order_release);
   return true;
 }

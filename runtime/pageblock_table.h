@@ -28,6 +28,7 @@ struct Pageblock {
   std::atomic<std::uint16_t> touches{0};   // hint faults and fetches since the last tick
   std::atomic<std::uint16_t> expected{0};  // page that continues a sequential run of faults
   std::atomic<std::uint8_t> window{1};     // pages to bring with the next such fault
+  std::atomic<std::uint16_t> resting{0};   // pages that would not shrink and rest (rest.h)
   // How often it was asked to stay: heaptier_advise, stacks, robust mutexes. All gone when the
   // block is freed.
   std::atomic<std::uint32_t> pins{0};
@@ -87,6 +88,8 @@ class PageblockTable {
   std::uint64_t present_pages() const {
     return total(PageState::kResident) + total(PageState::kClean) + total(PageState::kParked);
   }
+  // Of the resident ones, those that rest because they would not shrink.
+  std::uint64_t resting_pages() const { return resting_.load(std::memory_order_relaxed); }
   std::uint64_t refused() const { return refused_.load(std::memory_order_relaxed); }
   std::uint32_t managed_blocks() const { return managed_.load(std::memory_order_relaxed); }
 
@@ -98,6 +101,7 @@ class PageblockTable {
   std::uint32_t size_ = 0;
   std::atomic<std::uint32_t> managed_{0};
   std::atomic<std::uint64_t> refused_{0};
+  std::atomic<std::uint64_t> resting_{0};
   alignas(64) std::atomic<std::uint64_t> totals_[kPageStates] = {};
 };
 

@@ -16,12 +16,15 @@ constexpr std::uint32_t kEnough = 24;
 // Looked at in vain before giving up.
 constexpr std::uint32_t kMostSpans = 48;
 constexpr std::uint32_t kMostBlocks = 8192;
+// Tried in vain, because they would not shrink, before giving up.
+constexpr std::uint32_t kMostRefusals = 48;
 constexpr Nanos kStoreFullRest = millis(500);
 
 bool worth_looking(const Core& core, BlockIndex b) {
   const Pageblock& block = core.table.block(b);
   return block.words.load(std::memory_order_acquire) != nullptr && !block.pinned() &&
-         !block.huge.load(std::memory_order_relaxed) && block.count(PageState::kResident) != 0;
+         !block.huge.load(std::memory_order_relaxed) &&
+         block.count(PageState::kResident) > block.resting.load(std::memory_order_relaxed);
 }
 
 // *full: the store refused for lack of room.
@@ -31,7 +34,9 @@ std::uint32_t evict_main(Core& core, Worker& w, bool* full) {
   if (limit == 0) return 0;
   std::uint32_t stored = 0;
   std::uint32_t blocks = 0;
-  for (std::uint32_t spans = 0; spans < kMostSpans && blocks < kMostBlocks && stored < kEnough;) {
+  std::uint32_t refusals = 0;
+  for (std::uint32_t spans = 0; spans < kMostSpans && blocks < kMostBlocks && stored < kEnough &&
+                                refusals < kMostRefusals;) {
     const std::uint64_t at = core.reclaim_hand.fetch_add(1, std::memory_order_relaxed) % limit;
     const BlockIndex b{static_cast<std::uint32_t>(at / kSpansPerBlock)};
     if (!worth_looking(core, b)) {
@@ -47,6 +52,7 @@ std::uint32_t evict_main(Core& core, Worker& w, bool* full) {
     if (migration.park(b, Parking::kSpared, span).moved == 0) continue;
     const MoveOutcome out = migration.store(b, kSpanPages, Evictor::kInline, span);
     stored += out.moved;
+    refusals += out.incompressible;
     if (out.store_full) {
       *full = true;
       break;

@@ -13,6 +13,11 @@ constexpr auto kBlockPages = static_cast<std::uint32_t>(kPagesPerBlock);
 // Pages stored between two looks at faults, requests and forks: about half a millisecond.
 constexpr std::uint32_t kStoreChunk = 64;
 constexpr std::size_t kDiscardBatch = 64;
+// Rests ended in one tick: pages, pageblocks walked for them, pageblocks looked at. What was stuck
+// leaves the reckoning slowly, not all at once.
+constexpr std::uint32_t kRestsEnded = 32;
+constexpr std::uint32_t kRestsWalked = 4;
+constexpr std::uint32_t kRestsSeen = 256;
 // After the store refused a page for lack of room it is not asked again for so long.
 constexpr Nanos kStoreFullRest = millis(500);
 // Scanning page tables of pageblocks that are not managed may take this share of the time: 1/50.
@@ -75,13 +80,19 @@ void TieringLoop::look(Nanos now) {
   view_.resident_bytes = 0;
   view_.parked_bytes = 0;
   view_.stored_bytes = 0;
+  std::uint64_t pinned = 0;
   const Nanos begin = core_.ops.now();
   for (std::uint32_t i = 0; (i = core_.space.next_block(i)) < limit; ++i) {
     const BlockIndex b{i};
     const bool managed = core_.table.block(b).words.load(std::memory_order_acquire) != nullptr;
     if (managed || scan) look_at(b, now);
     const BlockView& v = blocks_[i];
-    if (!managed) unmanaged += v.resident;
+    if (!managed) {
+      unmanaged += v.resident;
+    } else if (core_.table.block(b).pinned()) {
+      const std::uint32_t resting = core_.table.block(b).resting.load(std::memory_order_relaxed);
+      pinned += v.resident - std::min<std::uint32_t>(v.resident, resting);
+    }
     view_.resident_bytes += std::uint64_t{v.resident} * kPageSize;
     view_.parked_bytes += std::uint64_t{v.parked} * kPageSize;
     view_.stored_bytes += std::uint64_t{v.stored} * kPageSize;
@@ -91,6 +102,7 @@ void TieringLoop::look(Nanos now) {
     scan_cost_ = core_.ops.now() - begin;
   }
   core_.unmanaged_pages.store(unmanaged, std::memory_order_relaxed);
+  stuck_pages_ = pinned + core_.table.resting_pages();
   view_.blocks = {blocks_, limit};
   view_.probation_bytes = core_.table.total(PageState::kClean) * kPageSize;
   // Copied pages that wait out their grace time will leave without anybody planning it.
@@ -114,6 +126,25 @@ void TieringLoop::manage_growth() {
     const BlockIndex b{i};
     if (core_.table.managed(first_page(b)) || !manageable(b)) continue;
     if (!host_.ready_for_faults() || migration_.manage(b).failed()) return;
+  }
+}
+
+void TieringLoop::end_some_rests() {
+  std::uint32_t pages = kRestsEnded;
+  std::uint32_t walked = 0;
+  const std::uint32_t limit = core_.space.block_limit();
+  for (std::uint32_t seen = 0; seen < kRestsSeen && walked < kRestsWalked && pages > 0; ++seen) {
+    rest_hand_ = core_.space.next_block(rest_hand_);
+    if (rest_hand_ >= limit) {
+      rest_hand_ = 0;
+      return;
+    }
+    const BlockIndex b{rest_hand_};
+    if (core_.table.block(b).resting.load(std::memory_order_relaxed) != 0) {
+      migration_.end_rests(b, &pages);
+      ++walked;
+    }
+    if (pages > 0) ++rest_hand_;
   }
 }
 
@@ -152,10 +183,12 @@ void TieringLoop::tick(Nanos now, MemorySituation situation) {
     pause_ = idle ? seconds(1) : millis(10);
   }
   manage_growth();
+  end_some_rests();
   look(now);
   situation.present_bytes = view_.resident_bytes + view_.parked_bytes;
   situation.heap_bytes = situation.present_bytes + view_.stored_bytes;
   situation.store_bytes = core_.store != nullptr ? core_.store->usage().resident_bytes : 0;
+  situation.stuck_bytes = stuck_pages_ * kPageSize;
   set_marks(situation);
 
   const Nanos since = last_.v == 0 ? millis(10) : std::min(now - last_, seconds(1));

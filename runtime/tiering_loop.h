@@ -55,6 +55,7 @@ class TieringLoop {
   void look(Nanos now);
   void look_at(BlockIndex b, Nanos now);
   void set_marks(const MemorySituation& situation);
+  void end_some_rests();
   void carry_out(const Step& step);
   MoveOutcome sweep(BlockIndex b);
   void drain_probation();
@@ -72,6 +73,8 @@ class TieringLoop {
   Watermarks marks_{};
   Nanos last_{};
   Nanos last_scan_{};
+  std::uint64_t stuck_pages_ = 0;  // cannot leave: resting or pinned
+  std::uint32_t rest_hand_ = 0;
   Nanos scan_cost_{};
   Nanos pause_ = millis(100);
   Nanos store_full_until_{};

@@ -68,6 +68,16 @@ TEST(Budget, NothingIsTooSmall) {
   EXPECT_GE(derive_watermarks(bytes(1), {}).low_bytes, kMiB / 2);
 }
 
+TEST(Budget, WhatCannotLeaveLeavesTheRestAnEighth) {
+  MemorySituation now;
+  now.stuck_bytes = 100 * kMiB;
+  EXPECT_EQ(derive_watermarks(bytes(512 * kMiB), now).high_bytes, 512 * kMiB);
+  now.stuck_bytes = 600 * kMiB;
+  EXPECT_EQ(derive_watermarks(bytes(512 * kMiB), now).high_bytes, 664 * kMiB);
+  EXPECT_EQ(derive_watermarks(bytes(4 * kMiB), now).high_bytes, 601 * kMiB);
+  EXPECT_EQ(derive_watermarks(percent(100), now).fast_bytes, 0u) << "no limit stays none";
+}
+
 TEST(Budget, AFixedBudgetPutsWakingOffUntilItIsNear) {
   Options o;
   o.wake_bytes = 64 * kMiB;

@@ -2,6 +2,7 @@
 // failing in turn.
 #include <random>
 
+#include "runtime/reclaim.h"
 #include "tests/unit/runtime/engine_fixture.h"
 
 namespace heaptier::test {
@@ -256,6 +257,73 @@ TEST(Migration, IncompressiblePagesStayAndRest) {
   EXPECT_EQ(h.in_state(PageState::kResident), 1u);
   EXPECT_EQ(std::memcmp(words, noise.data(), kPageSize), 0);
   EXPECT_EQ(h.migration.park(h.block(0), Parking::kAll).moved, 0u) << "not tried again soon";
+}
+
+void fill_with_noise(std::uintptr_t at, std::mt19937_64& random) {
+  auto* words = reinterpret_cast<std::uint64_t*>(at);
+  for (std::size_t i = 0; i < kPageSize / 8; ++i) words[i] = random();
+}
+
+TEST(Migration, AfterItsRestAPageIsTriedAgain) {
+  SmallHeap h;
+  std::mt19937_64 random(9);
+  ASSERT_TRUE(h.write(0, 1));
+  fill_with_noise(h.home(0), random);
+  ASSERT_TRUE(h.migration.manage(h.block(0)).ok());
+  h.migration.park(h.block(0), Parking::kAll);
+  h.migration.store(h.block(0), 10, Evictor::kBackground);
+  ASSERT_EQ(h.table.resting_pages(), 1u);
+  std::uint32_t most = 5;
+  h.migration.end_rests(h.block(0), &most);
+  EXPECT_EQ(most, 5u) << "too early";
+  h.machine.clock = h.machine.clock + seconds(8);
+  h.migration.end_rests(h.block(0), &most);
+  EXPECT_EQ(most, 4u);
+  EXPECT_EQ(h.table.resting_pages(), 0u);
+  EXPECT_EQ(h.migration.park(h.block(0), Parking::kAll).moved, 1u);
+  EXPECT_EQ(h.migration.store(h.block(0), 10, Evictor::kBackground).incompressible, 1u);
+  h.machine.clock = h.machine.clock + seconds(8);
+  h.migration.end_rests(h.block(0), &most);
+  EXPECT_EQ(h.table.resting_pages(), 1u) << "the second rest is longer";
+  h.check_books();
+}
+
+TEST(Migration, AHugePageOfNoiseIsNotTakenApart) {
+  SmallHeap h;
+  fill_all(h);
+  std::mt19937_64 random(9);
+  for (std::uint32_t i = 0; i < 512; ++i) fill_with_noise(h.home(i), random);
+  h.machine.huge[h.space.address_of(h.block(0))] = true;
+  ASSERT_TRUE(h.migration.manage(h.block(0)).ok());
+  ASSERT_EQ(h.migration.park(h.block(0), Parking::kAll).moved, 512u);
+  const MoveOutcome out = h.migration.store(h.block(0), 512, Evictor::kBackground);
+  EXPECT_EQ(out.moved, 0u);
+  EXPECT_EQ(out.incompressible, 512u);
+  EXPECT_TRUE(h.table.block(h.block(0)).huge.load());
+  EXPECT_EQ(h.table.block(h.block(0)).count(PageState::kResident), 512u);
+  EXPECT_EQ(h.table.resting_pages(), 512u);
+  EXPECT_EQ(h.stats.huge_split.get(), 0u);
+  h.check_books();
+}
+
+// A sort of random text under a budget that its text alone exceeds once spent 2 ms a fault looking
+// for somebody to evict.
+TEST(Reclaim, ABudgetBelowWhatWillNotShrinkCostsNextToNothing) {
+  SmallHeap h;
+  fill_all(h);
+  std::mt19937_64 random(9);
+  for (std::uint32_t i = 0; i < 512; ++i) fill_with_noise(h.home(i), random);
+  for (std::uint32_t b = 0; b < 2; ++b) ASSERT_TRUE(h.migration.manage(h.block(b)).ok());
+  for (int i = 0; i < 2000; ++i) {
+    h.core.high_pages.store(16);
+    (void)reclaim_for_fault(h.core, h.handler[0]);
+    h.core.high_pages.store(UINT64_MAX);  // the throttle would wait for a clock that stands still
+    ASSERT_TRUE(h.touch(512 + static_cast<std::uint32_t>(i) % 64, i % 3 == 0));
+  }
+  EXPECT_EQ(h.table.resting_pages(), 512u);
+  EXPECT_EQ(h.stats.store_incompressible.get(), 512u) << "each was tried once, not each time";
+  for (std::uint32_t i = 512; i < 1024; ++i) ASSERT_TRUE(h.good(i));
+  h.check_books();
 }
 
 TEST(Migration, ALostCopyPoisonsInsteadOfLying) {

@@ -7,6 +7,7 @@
 
 #include "runtime/content.h"
 #include "runtime/probation.h"
+#include "runtime/rest.h"
 
 namespace heaptier {
 namespace {
@@ -29,6 +30,44 @@ TEST(PageblockTable, CountsWhatItAdopts) {
   EXPECT_EQ(table.total(PageState::kResident), 1u);
   EXPECT_EQ(table.total(PageState::kUntouched), 511u);
   EXPECT_EQ(table.block({1}).count(PageState::kResident), 1u);
+}
+
+TEST(PageblockTable, CountsThePagesThatRest) {
+  PageblockTable table;
+  with_one_block(&table);
+  const PageIndex p{512 + 3};
+  const Nanos at = seconds(7);
+  PageWord w = table.lock(p);
+  table.publish(p, w, to_rest(w, at));
+  EXPECT_EQ(table.resting_pages(), 1u);
+  EXPECT_EQ(table.block({1}).resting.load(), 1u);
+  w = table.lock(p);
+  table.publish(p, w, to_rest(w, at));  // again: counted once
+  EXPECT_EQ(table.resting_pages(), 1u);
+  w = table.lock(p);
+  table.publish(p, w, w.with_state(PageState::kParked));
+  EXPECT_EQ(table.resting_pages(), 0u);
+  EXPECT_EQ(table.block({1}).resting.load(), 0u);
+}
+
+TEST(Rest, LastsLongerEachTimeAndEnds) {
+  PageWord w = PageWord{}.with_state(PageState::kResident);
+  EXPECT_FALSE(w.resting());
+  const Nanos begin = seconds(100);
+  const std::int64_t lengths[] = {4, 16, 64, 64};
+  for (const std::int64_t length : lengths) {
+    w = to_rest(w, begin);
+    EXPECT_TRUE(w.resting());
+    EXPECT_FALSE(rested(w, begin));
+    EXPECT_FALSE(rested(w, begin + seconds(length - 1)));
+    EXPECT_TRUE(rested(w, begin + seconds(length + length / 8 + 2)));
+  }
+  // The clock wraps, and a begin at its zero is a begin.
+  const Nanos wrap{std::int64_t{65536} << 30};
+  w = to_rest(PageWord{}.with_state(PageState::kResident), wrap);
+  EXPECT_TRUE(w.resting());
+  EXPECT_FALSE(rested(w, wrap + seconds(1)));
+  EXPECT_TRUE(rested(w, wrap + seconds(7)));
 }
 
 TEST(PageblockTable, APageHasOneOwner) {
