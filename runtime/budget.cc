@@ -50,13 +50,13 @@ Watermarks derive_watermarks(const FastBudget& budget, const MemorySituation& no
       break;
     }
   }
-  fast = std::max(fast, now.stuck_bytes + std::max(kSmallestFast, fast / 8));
+  const std::uint64_t high = std::max(fast, now.stuck_bytes + std::max(kSmallestFast, fast / 8));
   // Faults evict for themselves above `high`; the background thread keeps a little room below it,
   // so that they rarely have to: a batch of pages for each CPU, 2 % on small heaps, not more than
   // 32 MiB on large ones.
   const std::uint64_t room =
-      std::clamp<std::uint64_t>(fast / 50, std::uint64_t{256} << 10, std::uint64_t{32} << 20);
-  return {fast, fast, fast - std::min(room, fast / 4)};
+      std::clamp<std::uint64_t>(high / 50, std::uint64_t{256} << 10, std::uint64_t{32} << 20);
+  return {fast, high, high - std::min(room, high / 4)};
 }
 
 std::uint64_t wake_threshold(const Options& options) {

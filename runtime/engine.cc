@@ -457,6 +457,7 @@ void Engine::snapshot(StatsSnapshot* out) {
   out->poisoned_pages = core.table.total(PageState::kPoisoned);
   out->heap_managed_bytes = std::uint64_t{core.table.managed_blocks()} * kPageblockSize;
   out->budget_bytes = bg->loop().watermarks().fast_bytes;
+  out->stuck_bytes = bg->loop().stuck_bytes();
   if (core.store != nullptr) {
     const StoreUsage pool = core.store->usage();
     out->pool_payload_bytes = pool.payload_bytes;

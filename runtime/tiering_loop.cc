@@ -102,7 +102,7 @@ void TieringLoop::look(Nanos now) {
     scan_cost_ = core_.ops.now() - begin;
   }
   core_.unmanaged_pages.store(unmanaged, std::memory_order_relaxed);
-  stuck_pages_ = pinned + core_.table.resting_pages();
+  stuck_pages_.store(pinned + core_.table.resting_pages(), std::memory_order_relaxed);
   view_.blocks = {blocks_, limit};
   view_.probation_bytes = core_.table.total(PageState::kClean) * kPageSize;
   // Copied pages that wait out their grace time will leave without anybody planning it.
@@ -188,7 +188,7 @@ void TieringLoop::tick(Nanos now, MemorySituation situation) {
   situation.present_bytes = view_.resident_bytes + view_.parked_bytes;
   situation.heap_bytes = situation.present_bytes + view_.stored_bytes;
   situation.store_bytes = core_.store != nullptr ? core_.store->usage().resident_bytes : 0;
-  situation.stuck_bytes = stuck_pages_ * kPageSize;
+  situation.stuck_bytes = stuck_bytes();
   set_marks(situation);
 
   const Nanos since = last_.v == 0 ? millis(10) : std::min(now - last_, seconds(1));

@@ -4,6 +4,7 @@
 // Thread rule: one thread. Faults are served meanwhile by others.
 #pragma once
 
+#include <atomic>
 #include <cstdint>
 #include <span>
 
@@ -46,6 +47,10 @@ class TieringLoop {
   // How long the next round may wait when nothing calls for it.
   Nanos pause_length() const { return pause_; }
   const Watermarks& watermarks() const { return marks_; }
+  // Bytes that are present and cannot leave, by the last look. Any thread.
+  std::uint64_t stuck_bytes() const {
+    return stuck_pages_.load(std::memory_order_relaxed) * kPageSize;
+  }
 
   // Demotes, parks or counts a range on request, page by page. Page aligned, inside the Space.
   // Returns the number of pages that are then as asked, or a negative errno.
@@ -73,7 +78,7 @@ class TieringLoop {
   Watermarks marks_{};
   Nanos last_{};
   Nanos last_scan_{};
-  std::uint64_t stuck_pages_ = 0;  // cannot leave: resting or pinned
+  std::atomic<std::uint64_t> stuck_pages_{0};  // cannot leave: resting or pinned
   std::uint32_t rest_hand_ = 0;
   Nanos scan_cost_{};
   Nanos pause_ = millis(100);

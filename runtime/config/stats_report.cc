@@ -201,6 +201,11 @@ void put_memory(TextWriter& out, const StatsSnapshot& s) {
   put_mib(out, s.metadata_bytes);
   out.put("; budget ");
   put_mib(out, s.budget_bytes);
+  if (s.stuck_bytes != 0) {
+    out.put(" (");
+    put_mib(out, s.stuck_bytes);
+    out.put(" cannot leave)");
+  }
   out.put(", for ");
   put_mib(out, home + park + (s.stored_pages + s.filled_pages) * kPageSize);
   out.put(" of content\n");

@@ -1,6 +1,7 @@
 #include "tests/support/managed.h"
 
 #include <dlfcn.h>
+#include <signal.h>
 
 #include <cstdio>
 #include <cstdlib>
@@ -210,7 +211,13 @@ testing::AssertionResult Area::holds_outside(std::size_t from, std::size_t to) c
   return before ? holds(to, bytes_) : before;
 }
 
+// Blocks every signal: one sent to the process is for the thread under test, and a handler that
+// jumps must not run here.
 Evictor::Evictor(std::vector<Range> ranges) : ranges_(std::move(ranges)) {
+  sigset_t all;
+  sigset_t before;
+  sigfillset(&all);
+  pthread_sigmask(SIG_SETMASK, &all, &before);
   thread_ = std::thread([this] {
     while (!stop_.load(std::memory_order_relaxed)) {
       for (const auto& [p, bytes] : ranges_) shove(p, bytes);
@@ -218,6 +225,7 @@ Evictor::Evictor(std::vector<Range> ranges) : ranges_(std::move(ranges)) {
       if (!tiered()) sleep_ms(1);
     }
   });
+  pthread_sigmask(SIG_SETMASK, &before, nullptr);
 }
 
 Evictor::~Evictor() {
