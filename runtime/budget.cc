@@ -50,13 +50,16 @@ Watermarks derive_watermarks(const FastBudget& budget, const MemorySituation& no
       break;
     }
   }
-  const std::uint64_t high = std::max(fast, now.stuck_bytes + std::max(kSmallestFast, fast / 8));
+  const bool limit_kills = budget.kind == FastBudget::Kind::kAuto && now.cgroup_limit != 0;
+  const std::uint64_t least = limit_kills ? kSmallestFast : std::max(kSmallestFast, fast / 8);
+  const std::uint64_t rest = std::max(fast - std::min(fast, now.stuck_bytes), least);
   // Faults evict for themselves above `high`; the background thread keeps a little room below it,
   // so that they rarely have to: a batch of pages for each CPU, 2 % on small heaps, not more than
   // 32 MiB on large ones.
   const std::uint64_t room =
-      std::clamp<std::uint64_t>(high / 50, std::uint64_t{256} << 10, std::uint64_t{32} << 20);
-  return {fast, high, high - std::min(room, high / 4)};
+      std::clamp<std::uint64_t>(rest / 50, std::uint64_t{256} << 10, std::uint64_t{32} << 20);
+  const std::uint64_t high = now.stuck_bytes + rest;
+  return {fast, high, high - std::min(room, rest / 4), now.stuck_bytes};
 }
 
 std::uint64_t wake_threshold(const Options& options) {

@@ -20,13 +20,16 @@ struct MemorySituation {
 };
 
 struct Watermarks {
-  std::uint64_t fast_bytes = 0;  // 0: no limit
-  std::uint64_t high_bytes = 0;
+  std::uint64_t fast_bytes = 0;  // as asked for; 0: no limit
+  std::uint64_t high_bytes = 0;  // of all that is present
   std::uint64_t low_bytes = 0;
+  std::uint64_t stuck_bytes = 0;  // of each mark, what is stuck
 };
 
-// Where more is stuck than the budget allows, the rest gets an eighth of it: to squeeze that to
-// nothing would gain little and make every touch a fault.
+// The marks are those of what can leave: to them comes what is stuck. Where that leaves less than
+// an eighth of the budget, the rest gets an eighth all the same, since to squeeze it to nothing
+// would gain little and make every touch a fault; but in a cgroup, whose limit kills, next to
+// nothing.
 Watermarks derive_watermarks(const FastBudget& budget, const MemorySituation& now);
 
 // Bytes carved from which on the dormant engine is worth waking.

@@ -20,6 +20,19 @@ Counter& freed(Stats& stats, PageState from) {
   }
 }
 
+// A pageblock whose faults are signals in the faulting thread may next belong to a heap whose
+// memory is passed to system calls: it takes no registration along. All of its pages are untouched;
+// the next owner's first touches are the kernel's, until demotion looks at it (Migration::manage).
+// With the gate held.
+void resign(Core& core, BlockIndex b) {
+  Pageblock& block = core.table.block(b);
+  if (core.space.owner_of(b) != Owner::kUserOnly || !block.served()) return;
+  if (block.count(PageState::kUntouched) != kPagesPerBlock) return;
+  block.registered.store(false, std::memory_order_release);
+  (void)core.port->unregister_range(core.space.address_of(b), kPageblockSize);
+  (void)core.port->unregister_range(core.park(first_page(b)), kPageblockSize);
+}
+
 // Part of one managed pageblock: pages [first, first + n).
 bool drop_in_block(Core& core, PageIndex first, std::uint32_t n) {
   Pageblock& block = core.table.block(block_of(first));
@@ -77,6 +90,7 @@ bool drop_in_block(Core& core, PageIndex first, std::uint32_t n) {
       core.settle(p, was, PageWord{}, freed(core.stats, s));
     }
   }
+  resign(core, block_of(first));
   return released;
 }
 

@@ -18,6 +18,16 @@ std::uint32_t Core::stamp_now() const {
                        stamp_shift.load(std::memory_order_relaxed));
 }
 
+void Core::queue_clean(Probation& queue, PageIndex p) {
+  // What was fetched waits for no time, only for its turn.
+  if (queue.push(p, &queue == &fetched ? Nanos{} : ops.now())) return;
+  PageWord was;
+  if (!table.try_lock(p, &was)) return;  // whoever has it changes or queues it
+  if (was.state() != PageState::kClean) return table.unlock(p, was);
+  store->drop(SlotId{was.slot()});
+  settle(p, was, was.with_state(PageState::kResident).with_slot(0), stats.pages_recalled);
+}
+
 std::size_t Core::read_pages(const std::uintptr_t* from, std::size_t count, void* to) {
   std::size_t done = 0;
   reading_tid.store(os::thread_id(), std::memory_order_release);

@@ -85,6 +85,9 @@ struct Core {
     flow.add();
     return true;
   }
+  // Has a page that was just settled as clean wait its turn to leave. A full queue: it gives up its
+  // copy instead, since nobody would ever come for it.
+  void queue_clean(Probation& queue, PageIndex p);
   std::uint32_t stamp_now() const;
 
   // MemoryOps::copy_pages of pages that the calling thread has locked. Returns how many were read;

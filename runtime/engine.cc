@@ -142,7 +142,10 @@ int Engine::bring_back(std::uintptr_t at, std::size_t bytes) {
       at = core.space.address_of(block_of(p)) + kPageblockSize - kPageSize;
       continue;
     }
-    const PageState s = core.table.peek(p).state();
+    // Who has it may be about to let it go: what was asked to stay is looked at after that.
+    PageWord word = core.table.peek(p);
+    for (Backoff backoff; word.locked(); word = core.table.peek(p)) backoff.pause();
+    const PageState s = word.state();
     if (s != PageState::kParked && s != PageState::kStored && s != PageState::kFilled) continue;
     std::size_t done = 0;
     if (bg->resolved_inline(at)) {

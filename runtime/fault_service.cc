@@ -285,6 +285,16 @@ FaultReply FaultService::unpark(PageIndex p, PageWord was, Worker&) {
                          kPageSize, false, false);
     if (r.done == kPageSize) block.residue.store(true, std::memory_order_release);
   }
+  if (r.error.code == ENOENT) {
+    // No frame there: somebody emptied the park behind our back. It reads as zero.
+    core_.stats.faults.add();
+    core_.stats.faults_lost.add();
+    r = core_.port->zero(core_.home(p), kPageSize, false);
+    if (r.done != kPageSize && r.error.code != EEXIST) return try_again(p, was);
+    core_.settle(p, was, PageWord{}.with_state(PageState::kResident),
+                 core_.stats.pages_unparked_touch);
+    return wake(p);
+  }
   if (r.done != kPageSize && r.error.code != EEXIST) {
     core_.stats.errors_move.add();
     if (r.error.code == ESRCH) {
@@ -344,7 +354,7 @@ FaultReply FaultService::fetch(PageIndex p, PageWord was, const FaultEvent& even
     }
     core_.settle(q, words[i], words[i].with_state(PageState::kClean).with_write_protected(true),
                  core_.stats.pages_fetched_ahead);
-    core_.fetched.push(q, Nanos{});
+    core_.queue_clean(core_.fetched, q);
   }
   Pageblock& block = core_.table.block(block_of(p));
   if (done == 0 && r.error.code != EEXIST) {
@@ -371,7 +381,7 @@ FaultReply FaultService::fetch(PageIndex p, PageWord was, const FaultEvent& even
                  core_.stats.pages_fetched_hot);
   } else {
     core_.settle(p, was, now.with_state(PageState::kClean), core_.stats.pages_fetched);
-    core_.fetched.push(p, Nanos{});
+    core_.queue_clean(core_.fetched, p);
   }
   return wake(p, done > 0 ? done : 1);
 }
@@ -399,7 +409,7 @@ FaultReply FaultService::refill(PageIndex p, PageWord was, Worker& w) {
 FaultReply FaultService::written(PageIndex p, PageWord was) {
   core_.stats.faults.add();
   const PageState s = was.state();
-  if (s != PageState::kClean && s != PageState::kResident) {
+  if (s != PageState::kClean && s != PageState::kResident && s != PageState::kUntouched) {
     // It left meanwhile: the access comes again, as a fault on an absent page.
     core_.stats.faults_stale.add();
     core_.table.unlock(p, was);
@@ -411,6 +421,12 @@ FaultReply FaultService::written(PageIndex p, PageWord was) {
     return e.code == ESRCH || e.code == ENOENT ? kGoneReply : kBusyReply;
   }
   core_.stats.faults_write.add();
+  if (s == PageState::kUntouched) {
+    // Mapped although we hold it for absent: the kernel moved something here. Lifting the
+    // protection was all it needed; an absent page would fault again.
+    core_.table.unlock(p, was);
+    return wake(p);
+  }
   const PageWord now =
       was.with_state(PageState::kResident).with_slot(0).with_write_protected(false);
   if (s == PageState::kClean) {

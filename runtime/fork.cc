@@ -143,13 +143,16 @@ void Background::adopt_inherited_pages() {
 bool Background::register_inherited() {
   const std::uint32_t limit = core_.space.block_limit();
   for (std::uint32_t b = 0; b < limit;) {
-    if (table_.block({b}).words.load(std::memory_order_relaxed) == nullptr) {
+    if (!table_.block({b}).served()) {
       ++b;
       continue;
     }
+    // One call, one port.
+    const auto user_only = [this](std::uint32_t x) {
+      return core_.space.owner_of(BlockIndex{x}) == Owner::kUserOnly;
+    };
     std::uint32_t end = b;
-    while (end < limit && table_.block({end}).words.load(std::memory_order_relaxed) != nullptr)
-      ++end;
+    while (end < limit && table_.block({end}).served() && user_only(end) == user_only(b)) ++end;
     const std::size_t bytes = std::size_t{end - b} * kPageblockSize;
     if (core_.port->register_range(core_.park(first_page({b})), bytes).failed() ||
         core_.port->register_range(core_.space.address_of(BlockIndex{b}), bytes).failed()) {

@@ -38,60 +38,107 @@ Errno Migration::scan(BlockIndex b, std::uint16_t* present, bool* huge) {
 
 Errno Migration::manage(BlockIndex b) {
   Pageblock& block = core_.table.block(b);
-  if (block.words.load(std::memory_order_relaxed) != nullptr) return kOk;
+  if (block.served()) return kOk;
+  if (block.words.load(std::memory_order_relaxed) != nullptr) return manage_again(b);
   std::atomic<std::uint64_t>* words = core_.table.make_words();
   if (words == nullptr) {
     core_.stats.errors_memory.add();
     return {ENOMEM};
   }
-  const std::uintptr_t home = core_.space.address_of(b);
-  const std::uintptr_t park = core_.park(first_page(b));
   // Register first, look second: a page that is touched in between faults and waits for the words.
   // The other way round it could appear unseen and would later be taken for untouched.
+  bool huge = false;
+  std::uint32_t found_pages = 0;
+  Errno e = enlist(b);
+  if (e.ok()) {
+    e = each_present(b, &huge, [&](std::uint32_t page) {
+      core_.table.seed(words, page, PageState::kResident);
+      ++found_pages;
+    });
+    // Without knowing which pages are there nothing may be managed: give the range back as it was.
+    if (e.failed()) delist(b);
+  }
+  if (e.failed()) {
+    bootstrap::release(words, kPagesPerBlock * sizeof *words);
+    return e;
+  }
+  block.huge.store(huge);
+  core_.stats.pages_found.add(found_pages);
+  core_.stats.blocks_registered.add();
+  block.registered.store(true, std::memory_order_release);
+  core_.table.adopt(b, words);
+  return kOk;
+}
+
+// A block that was given back by one heap (content.cc, resign) and is in use again: its words are
+// all untouched.
+Errno Migration::manage_again(BlockIndex b) {
+  Pageblock& block = core_.table.block(b);
+  SpinGuard gate(block.gate);  // it may be given back at this moment
+  bool huge = false;
+  Errno e = enlist(b);
+  if (e.failed()) return e;
+  e = each_present(b, &huge, [&](std::uint32_t page) {
+    const PageIndex p{first_page(b).v + page};
+    const PageWord was = core_.table.lock(p);
+    if (was.state() == PageState::kUntouched) {
+      core_.settle(p, was, PageWord{}.with_state(PageState::kResident), core_.stats.pages_found);
+    } else {
+      core_.table.unlock(p, was);
+    }
+  });
+  if (e.failed()) {
+    delist(b);
+    return e;
+  }
+  block.huge.store(huge);
+  core_.stats.blocks_registered.add();
+  block.registered.store(true, std::memory_order_release);
+  return kOk;
+}
+
+// Has the faults of home and park come to us.
+Errno Migration::enlist(BlockIndex b) {
+  const std::uintptr_t home = core_.space.address_of(b);
+  const std::uintptr_t park = core_.park(first_page(b));
   Errno e = core_.ensure_park(b);
   if (e.ok()) e = core_.port->register_range(park, kPageblockSize);
   if (e.ok()) {
     e = core_.port->register_range(home, kPageblockSize);
     if (e.failed()) (void)core_.port->unregister_range(park, kPageblockSize);
   }
-  if (e.failed()) {
-    core_.stats.errors_register.add();
-    bootstrap::release(words, kPagesPerBlock * sizeof *words);
-    return e;
-  }
-  block.registered.store(true, std::memory_order_relaxed);
+  if (e.failed()) core_.stats.errors_register.add();
+  return e;
+}
+
+void Migration::delist(BlockIndex b) {
+  const std::uintptr_t home = core_.space.address_of(b);
+  (void)core_.port->unregister_range(home, kPageblockSize);
+  (void)core_.port->unregister_range(core_.park(first_page(b)), kPageblockSize);
+  (void)core_.port->wake(home, kPageblockSize);
+}
+
+// Calls `found` with each page of the block that is present; *huge: they are one huge page.
+template <class Found>
+Errno Migration::each_present(BlockIndex b, bool* huge, Found found) {
+  const std::uintptr_t home = core_.space.address_of(b);
   ScannedRun runs[64];
-  std::uintptr_t next = home;
-  std::uint32_t found_pages = 0;
-  while (next < home + kPageblockSize) {
-    std::size_t found = 0;
+  for (std::uintptr_t next = home; next < home + kPageblockSize;) {
+    std::size_t count = 0;
     const std::uintptr_t from = next;
-    e = core_.ops.scan(from, home + kPageblockSize - from, runs, 64, &found, &next);
-    if (e.failed() || (found == 0 && next == from)) break;
-    for (std::size_t i = 0; i < found; ++i) {
+    if (Errno e = core_.ops.scan(from, home + kPageblockSize - from, runs, 64, &count, &next);
+        e.failed()) {
+      core_.stats.errors_scan.add();
+      return e;
+    }
+    if (count == 0 && next == from) break;
+    for (std::size_t i = 0; i < count; ++i) {
       const auto first = static_cast<std::uint32_t>((runs[i].start - home) / kPageSize);
-      const auto count = static_cast<std::uint32_t>(runs[i].bytes / kPageSize);
-      for (std::uint32_t k = 0; k < count; ++k) {
-        core_.table.seed(words, first + k, PageState::kResident);
-      }
-      found_pages += count;
-      if (runs[i].huge && runs[i].bytes == kPageblockSize) block.huge.store(true);
+      const auto pages = static_cast<std::uint32_t>(runs[i].bytes / kPageSize);
+      for (std::uint32_t k = 0; k < pages; ++k) found(first + k);
+      if (runs[i].huge && runs[i].bytes == kPageblockSize) *huge = true;
     }
   }
-  if (e.failed()) {
-    // Without knowing which pages are there nothing may be managed: give the range back as it was.
-    core_.stats.errors_scan.add();
-    block.huge.store(false);
-    (void)core_.port->unregister_range(home, kPageblockSize);
-    (void)core_.port->unregister_range(park, kPageblockSize);
-    (void)core_.port->wake(home, kPageblockSize);
-    block.registered.store(false, std::memory_order_relaxed);
-    bootstrap::release(words, kPagesPerBlock * sizeof *words);
-    return e;
-  }
-  core_.stats.pages_found.add(found_pages);
-  core_.stats.blocks_registered.add();
-  core_.table.adopt(b, words);
   return kOk;
 }
 
@@ -135,9 +182,9 @@ MoveOutcome Migration::park_huge(BlockIndex b) {
       if (r.error.code == EBUSY) {
         outcome.busy = kBlockPages;
         core_.stats.refused_busy.add(kBlockPages);
-      } else if (r.error.code == EINVAL) {
-        block.huge.store(false,
-                         std::memory_order_relaxed);  // lies in two mappings: not one huge page
+      } else if (r.error.code == EINVAL || r.error.code == ENOENT) {
+        // Lies in two mappings, or the application has emptied a part: not one huge page.
+        block.huge.store(false, std::memory_order_relaxed);
         outcome.raced = 1;
       } else {
         core_.stats.errors_move.add();
@@ -214,6 +261,12 @@ void Migration::move_runs(BlockIndex b, const PageWord* words, const bool* held,
         continue;
       }
       n = kBlockPages;
+      if (r.error.code == ENOENT) {
+        // The application has had the kernel empty it behind our back: it reads as zero.
+        core_.settle({first.v + i}, words[i], PageWord{}, core_.stats.pages_freed_resident);
+        ++i;
+        continue;
+      }
       const bool busy = r.error.code == EBUSY;
       const std::uint32_t stay = busy || r.error.code == EINVAL ? i + 1 : end;
       if (busy) {
@@ -285,6 +338,10 @@ void Migration::bring_home(PageIndex p, PageWord was, PageWord now, Counter& flo
     r = core_.port->copy(core_.home(p), reinterpret_cast<const void*>(core_.park(p)),  // NOLINT
                          kPageSize, false, true);
     if (r.done == kPageSize) block.residue.store(true, std::memory_order_relaxed);
+  }
+  if (r.error.code == ENOENT) {
+    core_.settle(p, was, PageWord{}, core_.stats.pages_freed_parked);
+    return;
   }
   if (r.done != kPageSize && r.error.code != EEXIST) {
     core_.stats.errors_move.add();
@@ -374,10 +431,13 @@ MoveOutcome Migration::store(BlockIndex b, std::uint32_t max, Evictor who, PageS
         if (full) break;
         continue;
       }
-      core_.settle(
-          p, was,
-          was.with_state(PageState::kStored).with_slot(slot.v).with_stamp(stamp).with_credits(0),
-          core_.stats.pages_stored_parked);
+      core_.settle(p, was,
+                   was.with_state(PageState::kStored)
+                       .with_slot(slot.v)
+                       .with_stamp(stamp)
+                       .with_credits(0)
+                       .with_incompressible(0),
+                   core_.stats.pages_stored_parked);
     }
     ++outcome.moved;
     const std::uintptr_t frame = core_.park(p);
@@ -508,15 +568,16 @@ MoveOutcome Migration::copy_out(BlockIndex b, std::uint32_t* next, CopyOut which
       }
       continue;
     }
+    // Only a page that no write can have reached since it was mapped says so: an old entry of the
+    // other queue must not make this one leave without its grace time.
     core_.settle(p, was,
-                 was.with_state(PageState::kClean).with_slot(slot.v).with_write_protected(true),
+                 was.with_state(PageState::kClean)
+                     .with_slot(slot.v)
+                     .with_incompressible(0)
+                     .with_write_protected(!was_writable[k]),
                  core_.stats.pages_stored_protected);
     ++outcome.moved;
-    if (was_writable[k]) {
-      core_.copied.push(p, now);
-    } else {
-      core_.fetched.push(p, Nanos{});
-    }
+    core_.queue_clean(was_writable[k] ? core_.copied : core_.fetched, p);
   }
   return outcome;
 }

@@ -78,6 +78,11 @@ class Migration {
   void clear_residue(BlockIndex b);
 
  private:
+  Errno manage_again(BlockIndex b);
+  Errno enlist(BlockIndex b);
+  void delist(BlockIndex b);
+  template <class Found>
+  Errno each_present(BlockIndex b, bool* huge, Found found);
   MoveOutcome park_huge(BlockIndex b);
   bool hopeless_huge(BlockIndex b, MoveOutcome* outcome);
   void release_residue(BlockIndex b);

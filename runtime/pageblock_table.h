@@ -35,6 +35,13 @@ struct Pageblock {
   // The application has changed a mapping in it (mprotect, mlock, mremap) and not changed it back.
   std::atomic<bool> surrendered{false};
 
+  // Managed, and its faults come to us: what demotion may work on. A block that changes hands
+  // between heaps of different fault modes is managed, and all untouched, but not registered for a
+  // while.
+  bool served() const {
+    return words.load(std::memory_order_acquire) != nullptr &&
+           registered.load(std::memory_order_acquire);
+  }
   std::uint32_t count(PageState s) const {
     return counts[static_cast<int>(s)].load(std::memory_order_relaxed);
   }

@@ -24,7 +24,7 @@ class Probation {
   // is queued, so it starts small. ENOMEM: it stays as it is. The background thread, now and then.
   Errno grow_if_crowded();
 
-  // False: full (the page stays clean and mapped; a later sweep finds it again).
+  // False: full.
   bool push(PageIndex p, Nanos when);
   // The oldest `max` entries that came at or before `until`, in order. Returns how many.
   std::size_t pop(PageIndex* out, std::size_t max, Nanos until);

@@ -22,7 +22,7 @@ constexpr Nanos kStoreFullRest = millis(500);
 
 bool worth_looking(const Core& core, BlockIndex b) {
   const Pageblock& block = core.table.block(b);
-  return block.words.load(std::memory_order_acquire) != nullptr && !block.pinned() &&
+  return block.served() && !block.pinned() && core.space.mobility_of(b) != Mobility::kUnmovable &&
          !block.huge.load(std::memory_order_relaxed) &&
          block.count(PageState::kResident) > block.resting.load(std::memory_order_relaxed);
 }

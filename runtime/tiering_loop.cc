@@ -37,11 +37,11 @@ bool TieringLoop::manageable(BlockIndex b) const {
   return core_.space.pages_used(b) > 0 && core_.space.mobility_of(b) != Mobility::kUnmovable;
 }
 
-void TieringLoop::look_at(BlockIndex b, Nanos now) {
+void TieringLoop::look_at(BlockIndex b) {
   Pageblock& block = core_.table.block(b);
   BlockView& v = blocks_[b.v];
   v.index = b;
-  const bool managed = block.words.load(std::memory_order_acquire) != nullptr;
+  const bool managed = block.served();
   if (core_.space.pages_used(b) == 0) block.forget_pins();
   if (!manageable(b) && !managed) {
     v = BlockView{};
@@ -59,7 +59,10 @@ void TieringLoop::look_at(BlockIndex b, Nanos now) {
   }
   v.huge = block.huge.load(std::memory_order_relaxed);
   v.clean = static_cast<std::uint16_t>(block.count(PageState::kClean));
-  v.resident = static_cast<std::uint16_t>(block.count(PageState::kResident) + v.clean);
+  // What would not shrink is nothing to gain.
+  const std::uint32_t resident = block.count(PageState::kResident);
+  const std::uint32_t resting = block.resting.load(std::memory_order_relaxed);
+  v.resident = static_cast<std::uint16_t>(resident - std::min(resident, resting) + v.clean);
   v.parked = static_cast<std::uint16_t>(block.count(PageState::kParked));
   v.stored =
       static_cast<std::uint16_t>(block.count(PageState::kStored) + block.count(PageState::kFilled));
@@ -68,7 +71,7 @@ void TieringLoop::look_at(BlockIndex b, Nanos now) {
   if (v.phase == BlockPhase::kParked && v.parked == 0) {
     v.phase = v.stored + v.clean > 0 ? BlockPhase::kScattered : BlockPhase::kWhole;
   }
-  (void)now;
+  if (v.parked == 0) migration_.clear_residue(b);
 }
 
 void TieringLoop::look(Nanos now) {
@@ -84,16 +87,15 @@ void TieringLoop::look(Nanos now) {
   const Nanos begin = core_.ops.now();
   for (std::uint32_t i = 0; (i = core_.space.next_block(i)) < limit; ++i) {
     const BlockIndex b{i};
-    const bool managed = core_.table.block(b).words.load(std::memory_order_acquire) != nullptr;
-    if (managed || scan) look_at(b, now);
+    const bool managed = core_.table.block(b).served();
+    if (managed || scan) look_at(b);
     const BlockView& v = blocks_[i];
-    if (!managed) {
-      unmanaged += v.resident;
-    } else if (core_.table.block(b).pinned()) {
-      const std::uint32_t resting = core_.table.block(b).resting.load(std::memory_order_relaxed);
-      pinned += v.resident - std::min<std::uint32_t>(v.resident, resting);
+    if (!managed) unmanaged += v.resident;
+    if (managed && core_.table.block(b).pinned()) {
+      pinned += v.resident;
+    } else {
+      view_.resident_bytes += std::uint64_t{v.resident} * kPageSize;
     }
-    view_.resident_bytes += std::uint64_t{v.resident} * kPageSize;
     view_.parked_bytes += std::uint64_t{v.parked} * kPageSize;
     view_.stored_bytes += std::uint64_t{v.stored} * kPageSize;
   }
@@ -124,7 +126,7 @@ void TieringLoop::manage_growth() {
   const std::uint32_t limit = core_.space.block_limit();
   for (std::uint32_t i = 0; (i = core_.space.next_block(i)) < limit; ++i) {
     const BlockIndex b{i};
-    if (core_.table.managed(first_page(b)) || !manageable(b)) continue;
+    if (core_.table.block(b).served() || !manageable(b)) continue;
     if (!host_.ready_for_faults() || migration_.manage(b).failed()) return;
   }
 }
@@ -185,18 +187,19 @@ void TieringLoop::tick(Nanos now, MemorySituation situation) {
   manage_growth();
   end_some_rests();
   look(now);
-  situation.present_bytes = view_.resident_bytes + view_.parked_bytes;
+  situation.stuck_bytes = stuck_bytes();
+  situation.present_bytes = view_.resident_bytes + view_.parked_bytes + situation.stuck_bytes;
   situation.heap_bytes = situation.present_bytes + view_.stored_bytes;
   situation.store_bytes = core_.store != nullptr ? core_.store->usage().resident_bytes : 0;
-  situation.stuck_bytes = stuck_bytes();
   set_marks(situation);
 
   const Nanos since = last_.v == 0 ? millis(10) : std::min(now - last_, seconds(1));
   last_ = now;
   Budget budget;
+  // The policy sees what can leave, and what of the budget is left for that.
   budget.fast_bytes = marks_.fast_bytes;
-  budget.high_bytes = marks_.high_bytes;
-  budget.low_bytes = marks_.low_bytes;
+  budget.high_bytes = marks_.high_bytes - marks_.stuck_bytes;
+  budget.low_bytes = marks_.low_bytes - marks_.stuck_bytes;
   budget.hint_nanos = static_cast<std::uint64_t>(since.v) * options_.hint_budget / 10000;
   budget.collapse = options_.huge == HugeMode::kAuto;
   Plan plan{{steps_, kMaxSteps}};
@@ -207,10 +210,10 @@ void TieringLoop::tick(Nanos now, MemorySituation situation) {
   }
   drain_probation();
 
-  const std::uint64_t present = situation.present_bytes;
-  if (marks_.fast_bytes == 0 || present < marks_.low_bytes / 2) {
+  const std::uint64_t movable = view_.resident_bytes + view_.parked_bytes;
+  if (marks_.fast_bytes == 0 || movable < budget.low_bytes / 2) {
     pause_ = millis(500);
-  } else if (present < marks_.low_bytes - marks_.low_bytes / 8) {
+  } else if (movable < budget.low_bytes - budget.low_bytes / 8) {
     pause_ = millis(50);
   } else {
     pause_ = core_.above_low() ? millis(2) : millis(10);
@@ -297,6 +300,7 @@ MoveOutcome TieringLoop::sweep(BlockIndex b) {
   const bool hurry = core_.above_high();
   const MoveOutcome parked = migration_.park(b, hurry ? Parking::kSpared : Parking::kWritten);
   outcome.busy = parked.busy;
+  outcome.incompressible = parked.incompressible;
   for (bool more = parked.moved > 0; more && host_.between_steps();) {
     const MoveOutcome part = migration_.store(b, kStoreChunk, Evictor::kBackground);
     more = add(part) && part.moved == kStoreChunk;

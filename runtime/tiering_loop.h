@@ -58,7 +58,7 @@ class TieringLoop {
 
  private:
   void look(Nanos now);
-  void look_at(BlockIndex b, Nanos now);
+  void look_at(BlockIndex b);
   void set_marks(const MemorySituation& situation);
   void end_some_rests();
   void carry_out(const Step& step);

@@ -233,7 +233,8 @@ RunResult Userfaultfd::move(std::uintptr_t to, std::uintptr_t from, std::size_t 
     arg.dst = to + done;
     arg.src = from + done;
     arg.len = bytes - done;
-    arg.mode = UFFDIO_MOVE_MODE_ALLOW_SRC_HOLES | (wake ? 0 : UFFDIO_MOVE_MODE_DONTWAKE);
+    // Without ALLOW_SRC_HOLES: an absent page must not be taken for a moved one.
+    arg.mode = wake ? 0 : UFFDIO_MOVE_MODE_DONTWAKE;
     const int failed = control(fd_, UFFDIO_MOVE, &arg);
     return StepResult{failed, arg.move};
   });

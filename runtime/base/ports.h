@@ -81,9 +81,8 @@ class FaultPort {
                          bool wake) = 0;
   // Maps the shared zero page.
   virtual RunResult zero(std::uintptr_t to, std::size_t bytes, bool wake) = 0;
-  // Moves pages without copying (UFFDIO_MOVE, Linux 6.8). Holes in the source are skipped. EBUSY:
-  // the page at from+done is pinned or shared with a forked child. EEXIST: the target is occupied
-  // there.
+  // Moves pages without copying (UFFDIO_MOVE, Linux 6.8). ENOENT: the page at from+done is absent.
+  // EBUSY: it is pinned or shared with a forked child. EEXIST: the target is occupied there.
   virtual RunResult move(std::uintptr_t to, std::uintptr_t from, std::size_t bytes, bool wake) = 0;
   // on: later writes fault; off: they no longer do, and writers waiting there are woken (if wake).
   virtual Errno write_protect(std::uintptr_t at, std::size_t bytes, bool on, bool wake) = 0;

@@ -140,8 +140,9 @@ Errno KernelMemory::advise(std::uintptr_t at, std::size_t bytes, int advice) {
 
 Errno KernelMemory::discard(const AddressRange* ranges, std::size_t count, std::size_t* done) {
   *done = 0;
+  bool batched = abilities_.batched_discard;
   while (*done < count) {
-    if (!abilities_.batched_discard) {
+    if (!batched) {
       const AddressRange& r = ranges[*done];
       if (Errno e = advise(r.start, r.bytes, MADV_DONTNEED); e.failed()) return e;
       ++*done;
@@ -154,7 +155,12 @@ Errno KernelMemory::discard(const AddressRange* ranges, std::size_t count, std::
       iov[i] = {reinterpret_cast<void*>(ranges[*done + i].start), ranges[*done + i].bytes};
     }
     long released = os::raw_syscall(SYS_process_madvise, pidfd_, iov, n, MADV_DONTNEED, 0U);
-    if (released < 0) return last_error();
+    if (released < 0) {
+      // An application's thread does not have our descriptor. Or the first range is refused: then
+      // the plain call says so.
+      batched = false;
+      continue;
+    }
     std::size_t left = static_cast<std::size_t>(released);
     std::size_t whole = 0;
     while (whole < n && left >= iov[whole].iov_len) left -= iov[whole++].iov_len;

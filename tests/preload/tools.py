@@ -76,8 +76,10 @@ def grep(bench):
 
 
 def sort(bench):
+    # Half noise, half alike: the first would not shrink, the second must.
     text = bench.scratch / "text"
-    text.write_bytes(_text(4, 4))
+    text.write_bytes(b"\n".join(line + b" and what is the same in every line of it, over and over again"
+                                for line in _text(8, 4).splitlines()) + b"\n")
     tool = bench.program("sort")
     bench.same([tool, "-S", "100M", "--parallel=2", text])
     bench.same([tool, "-S", "100M", "--parallel=2", "-n", "-r", "-k1,1", text])

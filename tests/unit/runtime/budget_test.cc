@@ -76,6 +76,20 @@ TEST(Budget, WhatCannotLeaveLeavesTheRestAnEighth) {
   EXPECT_EQ(derive_watermarks(bytes(512 * kMiB), now).high_bytes, 664 * kMiB);
   EXPECT_EQ(derive_watermarks(bytes(4 * kMiB), now).high_bytes, 601 * kMiB);
   EXPECT_EQ(derive_watermarks(percent(100), now).fast_bytes, 0u) << "no limit stays none";
+  EXPECT_EQ(derive_watermarks(bytes(4 * kMiB), now).fast_bytes, 4 * kMiB) << "as asked for";
+  EXPECT_GT(derive_watermarks(bytes(4 * kMiB), now).low_bytes, 600 * kMiB)
+      << "what is stuck alone must not look like pressure";
+}
+
+TEST(Budget, WhatCannotLeaveDoesNotLiftAutoOverTheCgroupsLimit) {
+  MemorySituation now;
+  now.cgroup_limit = 1024 * kMiB;
+  now.store_bytes = 94 * kMiB;
+  now.stuck_bytes = 850 * kMiB;
+  now.present_bytes = 1100 * kMiB;
+  EXPECT_LE(derive_watermarks({}, now).high_bytes + 94 * kMiB, 1024 * kMiB - 64 * kMiB);
+  now.stuck_bytes = 2000 * kMiB;
+  EXPECT_EQ(derive_watermarks({}, now).high_bytes, 2001 * kMiB) << "never nothing";
 }
 
 TEST(Budget, AFixedBudgetPutsWakingOffUntilItIsNear) {

@@ -350,6 +350,136 @@ TEST(Migration, ARawDontNeedReadsAsZeroAfterwards) {
   EXPECT_EQ(h.stats.faults_lost.get(), 1u);
 }
 
+TEST(Migration, WhatTheApplicationEmptiedIsNotParked) {
+  SmallHeap h;
+  fill_all(h);
+  ASSERT_TRUE(h.migration.manage(h.block(0)).ok());
+  (void)h.machine.advise(h.home(8), 2 * kPageSize, 4);  // behind our back
+  h.expected[8] = h.expected[9] = 0;
+  EXPECT_EQ(h.migration.park(h.block(0), Parking::kAll).moved, 510u);
+  EXPECT_EQ(h.table.peek(h.page(8)).state(), PageState::kUntouched);
+  EXPECT_EQ(h.migration.store(h.block(0), 512, Evictor::kBackground).moved, 510u);
+  h.check_all();
+}
+
+// A device writes while the page is copied: what was fetched once must not leave by its old place
+// in the queue.
+TEST(Migration, AnOldPlaceInTheQueueDoesNotSkipTheGraceTime) {
+  SmallHeap h;
+  fill_all(h);
+  ASSERT_TRUE(h.migration.manage(h.block(0)).ok());
+  h.migration.park(h.block(0), Parking::kAll);
+  h.migration.store(h.block(0), 1000, Evictor::kBackground);
+  ASSERT_TRUE(h.touch(5, false));  // fetched, queued
+  ASSERT_TRUE(h.touch(5, true));   // written: its place is an old one from now on
+  std::uint32_t next = 0;
+  ASSERT_EQ(h.migration.copy_out(h.block(0), &next, CopyOut::kAll).moved, 1u);
+  SmallHeap::fill(h.home(5), 4711);  // no fault: the device's pin is older than the protection
+  h.expected[5] = 4711;
+  EXPECT_EQ(discard_fetched(h.core, 64, Evictor::kInline), 0u);
+  h.machine.clock = h.machine.clock + seconds(5);
+  std::size_t left = 0;
+  discard_copied(h.core, h.own, 64, Evictor::kBackground, &left);
+  EXPECT_EQ(left, 0u);
+  h.check_all();
+}
+
+TEST(Migration, AFullQueueCostsTheCopyNotThePlace) {
+  SmallHeap h;
+  fill_all(h);
+  for (std::uint32_t b = 0; b < 2; ++b) {
+    ASSERT_TRUE(h.migration.manage(h.block(b)).ok());
+    h.migration.park(h.block(b), Parking::kAll);
+    h.migration.store(h.block(b), 1000, Evictor::kBackground);
+  }
+  while (h.core.fetched.push(h.page(0), Nanos{})) {
+  }
+  for (std::uint32_t i = 0; i < 1024; ++i) ASSERT_TRUE(h.good(i));
+  EXPECT_EQ(h.in_state(PageState::kClean), 0u) << "a clean page outside of the queue never leaves";
+  h.check_books();
+}
+
+TEST(Migration, ARangeThatIsPartlyLockedLosesNothing) {
+  SmallHeap h;
+  fill_all(h);
+  ASSERT_TRUE(h.migration.manage(h.block(0)).ok());
+  h.migration.park(h.block(0), Parking::kAll);
+  h.migration.store(h.block(0), 1000, Evictor::kBackground);
+  for (std::uint32_t i = 20; i < 40; ++i) ASSERT_TRUE(h.touch(i, false));
+  const std::uint32_t clean = h.in_state(PageState::kClean);
+  h.machine.page(h.home(25)).mlocked = true;
+  h.machine.page(h.home(33)).mlocked = true;
+  EXPECT_EQ(discard_fetched(h.core, 64, Evictor::kInline), clean - 2);
+  EXPECT_EQ(h.in_state(PageState::kClean), 2u);
+  h.machine.page(h.home(25)).mlocked = false;
+  h.machine.page(h.home(33)).mlocked = false;
+  EXPECT_EQ(discard_fetched(h.core, 64, Evictor::kInline), 2u) << "still in the queue";
+  h.check_all();
+}
+
+TEST(Migration, WhatShrinksAfterAllDoesNotRest) {
+  SmallHeap h;
+  std::mt19937_64 random(9);
+  ASSERT_TRUE(h.write(0, 1));
+  fill_with_noise(h.home(0), random);
+  ASSERT_TRUE(h.migration.manage(h.block(0)).ok());
+  h.migration.park(h.block(0), Parking::kAll);
+  h.migration.store(h.block(0), 10, Evictor::kBackground);
+  ASSERT_TRUE(h.write(0, 77));
+  h.machine.clock = h.machine.clock + seconds(8);
+  std::uint32_t most = 5;
+  h.migration.end_rests(h.block(0), &most);
+  h.core.discards.store(12345);
+  h.migration.park(h.block(0), Parking::kAll);
+  ASSERT_EQ(h.migration.store(h.block(0), 10, Evictor::kBackground).moved, 1u);
+  ASSERT_TRUE(h.write(0, 78));
+  EXPECT_EQ(h.table.resting_pages(), 0u);
+  EXPECT_EQ(h.migration.park(h.block(0), Parking::kAll).moved, 1u);
+  h.check_all();
+}
+
+// Two halves of a parked huge page are freed one after the other: its frames go too.
+TEST(Migration, FramesLeftInTheParkAreGivenBack) {
+  SmallHeap h;
+  fill_all(h);
+  h.machine.huge[h.space.address_of(h.block(0))] = true;
+  ASSERT_TRUE(h.migration.manage(h.block(0)).ok());
+  ASSERT_EQ(h.migration.park(h.block(0), Parking::kAll).moved, 512u);
+  drop_content(h.core, h.home(0), kPageblockSize / 2);
+  drop_content(h.core, h.home(256), kPageblockSize / 2);
+  h.migration.clear_residue(h.block(0));  // as each look of the loop does
+  for (std::uint32_t i = 0; i < 512; ++i) {
+    h.expected[i] = 0;
+    EXPECT_FALSE(h.machine.page(h.core.park(h.page(i))).present) << i;
+  }
+  h.check_all();
+}
+
+TEST(Migration, AUserOnlyBlockTakesNoRegistrationAlong) {
+  SmallHeap h;
+  const auto at = reinterpret_cast<std::uintptr_t>(
+      h.space.allocate(kPageblockSize, kPageblockSize, Mobility::kMovable, Owner::kUserOnly));
+  const BlockIndex b = block_of(h.space.page_at(at));
+  for (std::uint32_t i = 0; i < 4; ++i) {
+    SmallHeap::fill(at + i * kPageSize, 9);
+    h.machine.page(at + i * kPageSize).present = true;
+  }
+  ASSERT_TRUE(h.migration.manage(b).ok());
+  h.migration.park(b, Parking::kAll);
+  h.migration.store(b, 100, Evictor::kBackground);
+  drop_content(h.core, at, kPageblockSize / 2);
+  drop_content(h.core, at + kPageblockSize / 2, kPageblockSize / 2);
+  EXPECT_FALSE(h.machine.is_registered(at)) << "the next owner may be one that reads files into it";
+  EXPECT_FALSE(h.table.block(b).served());
+  // In use again: what the kernel has put there meanwhile is seen.
+  SmallHeap::fill(at + 7 * kPageSize, 3);
+  h.machine.page(at + 7 * kPageSize).present = true;
+  ASSERT_TRUE(h.migration.manage(b).ok());
+  EXPECT_TRUE(h.machine.is_registered(at));
+  EXPECT_EQ(h.table.block(b).count(PageState::kResident), 1u);
+  EXPECT_EQ(h.migration.park(b, Parking::kAll).moved, 1u);
+}
+
 // One long story with every kind of step. Returns false when a call failed somewhere in it.
 void story(SmallHeap& h) {
   for (std::uint32_t i = 0; i < h.expected.size(); ++i) {
