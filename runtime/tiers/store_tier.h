@@ -44,8 +44,7 @@ class StoreTier {
  public:
   // nullptr when no memory can be had.
   virtual StoreWorkspace* make_workspace() = 0;
-  // `page`: 4 KiB to keep. `owner`: whose it is (for moving slots later). On kStored sets *slot,
-  // *checksum.
+  // `page`: 4 KiB to keep. `owner`: whose it is (for moving slots later). On kStored sets *slot.
   virtual StoreOutcome store(StoreWorkspace* ws, const void* page, PageIndex owner,
                              SlotId* slot) = 0;
   // Writes 4 KiB to `out` and verifies the checksum. The slot stays valid.
