@@ -11,6 +11,7 @@
 #include "runtime/base/errno.h"
 #include "runtime/engine.h"
 #include "runtime/heap/jemalloc_heap.h"
+#include "uffd/inline_faults.h"
 #include "uffd/thread_cpu.h"
 
 namespace heaptier::preload {
@@ -50,6 +51,29 @@ int surrender_link_maps(dl_phdr_info*, std::size_t, void*) {
   return 1;  // once is enough: the call is for its lock
 }
 
+// libc's fork takes the lock of the list of streams after our preparation. Whoever has it then may
+// be writing out a buffer that is away, and nobody would serve that fault: so it is ours first.
+// Recursive; libc's fork resets it in the child of a program with several threads, which every one
+// is whose engine is awake.
+constinit NextFunction<void()> lock_streams{"_IO_list_lock"};
+constinit NextFunction<void()> unlock_streams{"_IO_list_unlock"};
+thread_local bool streams_locked = false;
+
+void hold_streams() {
+  if (engine().state() != EngineState::kAwake || lock_streams.look_up() == nullptr ||
+      unlock_streams.look_up() == nullptr) {
+    return;
+  }
+  lock_streams.call();
+  streams_locked = true;
+}
+
+void let_streams_go() {
+  if (!streams_locked) return;
+  streams_locked = false;
+  unlock_streams.call();
+}
+
 void let_own_stack_go() {
   if (pinned_stack == 0) return;
   engine().unpin(pinned_stack - 4 * kPageSize, 8 * kPageSize);
@@ -61,6 +85,7 @@ void let_own_stack_go() {
 void before_fork() {
   dl_iterate_phdr(surrender_link_maps, nullptr);
   hold_own_stack();
+  hold_streams();
   engine().fork_stop();
   jemalloc_fork_prepare();
   engine().fork_freeze();
@@ -70,20 +95,28 @@ void after_fork_in_parent() {
   engine().fork_thaw();
   jemalloc_fork_parent();
   engine().fork_go_on();
+  let_streams_go();
   let_own_stack_go();
 }
 
-void after_fork_in_child() {
+void after_fork_in_child(MadeBy by) {
+  if (by == MadeBy::kLibcsFork) {
+    streams_locked = false;
+  } else {
+    let_streams_go();
+  }
+  inline_faults_in_child();
   jemalloc_fork_child();
   note_fork_in_child();
   count_threads_in_child();
   HeapAside no_heap_yet;
-  engine().fork_child();
+  engine().fork_child(by == MadeBy::kLibcsFork);
   let_own_stack_go();
 }
 
 void guard_forks() {
-  pthread_atfork(before_fork, after_fork_in_parent, after_fork_in_child);
+  pthread_atfork(before_fork, after_fork_in_parent,
+                 [] { after_fork_in_child(MadeBy::kLibcsFork); });
 }
 
 }  // namespace heaptier::preload
@@ -99,7 +132,7 @@ extern "C" __attribute__((visibility("default"))) pid_t _Fork() noexcept {
   if (!ours) return child;
   ErrnoKeeper keep;
   if (child == 0) {
-    preload::after_fork_in_child();
+    preload::after_fork_in_child(preload::MadeBy::kSomebodyElse);
   } else {
     preload::after_fork_in_parent();
   }

@@ -35,7 +35,6 @@ constexpr const char* kGivers[] = {
     "asprintf",
     "__vasprintf_chk",
     "_IO_str_overflow",
-    "open_memstream",
     "getaddrinfo",
     "posix_memalign",
 };

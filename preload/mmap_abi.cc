@@ -157,8 +157,9 @@ HEAPTIER_EXPORT void* mremap(void* at, std::size_t bytes, std::size_t new_bytes,
     mapped = move_by_hand(at, bytes, new_bytes);
   }
   if (mapped != map_failed()) {
-    forget(from);
+    forget(in_heap(at, bytes));  // not what lies behind it: that stays where it is
     forget(to);
+    restored(from);
   }
   return mapped;
 }

@@ -71,7 +71,7 @@ struct FirstAct {
 
 int in_clone(void* given) {
   const FirstAct act = *static_cast<FirstAct*>(given);
-  after_fork_in_child();
+  after_fork_in_child(MadeBy::kSomebodyElse);
   // Returning would end this thread only, and the engine's would keep the process alive.
   return static_cast<int>(
       next_syscall.call(SYS_exit_group, act.routine(act.argument), 0, 0, 0, 0, 0));
@@ -157,7 +157,7 @@ extern "C" __attribute__((visibility("default"))) long syscall(long number, ...)
   const long child = next_syscall.call(number, a, b, c, d, e, f);
   heaptier::ErrnoKeeper keep;
   if (child == 0) {
-    after_fork_in_child();
+    after_fork_in_child(MadeBy::kSomebodyElse);
   } else {
     after_fork_in_parent();
   }

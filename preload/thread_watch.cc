@@ -2,6 +2,7 @@
 
 #include <pthread.h>
 #include <signal.h>
+#include <threads.h>
 
 #include <atomic>
 #include <cerrno>
@@ -30,6 +31,8 @@ using CreateThread = int(pthread_t*, const pthread_attr_t*, void* (*)(void*), vo
 using ActOnSignal = int(int, const struct sigaction*, struct sigaction*);
 
 constinit NextFunction<CreateThread> create_thread{"pthread_create"};
+// Calls libc's own pthread_create, past ours.
+constinit NextFunction<int(thrd_t*, thrd_start_t, void*)> create_c11_thread{"thrd_create"};
 constinit NextFunction<int(pthread_mutex_t*, const pthread_mutexattr_t*)> init_mutex{
     "pthread_mutex_init"};
 constinit NextFunction<int(pthread_mutex_t*)> destroy_mutex{"pthread_mutex_destroy"};
@@ -74,6 +77,7 @@ void expect_thread_end() {
 
 struct Start {
   void* (*routine)(void*);
+  int (*c11_routine)(void*);  // or this
   void* argument;
 };
 
@@ -104,13 +108,38 @@ void pin_mutex(pthread_mutex_t* mutex, bool pin) {
   }
 }
 
-void* start_thread(void* given) {
+Start take_start(void* given) {
   const Start start = *static_cast<Start*>(given);
   bootstrap::release(given, sizeof(Start));
   note_thread_start();
   keep_own_stack_home();
   expect_thread_end();
+  return start;
+}
+
+void* start_thread(void* given) {
+  const Start start = take_start(given);
   return start.routine(start.argument);
+}
+
+int start_c11_thread(void* given) {
+  const Start start = take_start(given);
+  return start.c11_routine(start.argument);
+}
+
+// Counts the new thread in before it is there; `create` makes it, given its Start.
+template <class Create>
+int create_counted(const Start& what, int no_memory, Create create) {
+  auto* start = static_cast<Start*>(bootstrap::allocate(sizeof(Start)));
+  if (start == nullptr) return no_memory;
+  *start = what;
+  application_threads.fetch_add(1, std::memory_order_relaxed);
+  const int error = create(start);
+  if (error != 0) {
+    application_threads.fetch_sub(1, std::memory_order_relaxed);
+    bootstrap::release(start, sizeof(Start));
+  }
+  return error;
 }
 
 }  // namespace
@@ -142,16 +171,21 @@ HEAPTIER_EXPORT int pthread_create(pthread_t* thread, const pthread_attr_t* attr
   if (!watching.load(std::memory_order_acquire)) {
     return create_thread.call(thread, attributes, routine, argument);
   }
-  auto* start = static_cast<Start*>(bootstrap::allocate(sizeof(Start)));
-  if (start == nullptr) return EAGAIN;
-  *start = {routine, argument};
-  application_threads.fetch_add(1, std::memory_order_relaxed);
-  const int error = create_thread.call(thread, attributes, start_thread, start);
-  if (error != 0) {
-    application_threads.fetch_sub(1, std::memory_order_relaxed);
-    bootstrap::release(start, sizeof(Start));
+  return create_counted({routine, nullptr, argument}, EAGAIN, [&](Start* start) {
+    return create_thread.call(thread, attributes, start_thread, start);
+  });
+}
+
+HEAPTIER_EXPORT int thrd_create(thrd_t* thread, thrd_start_t routine, void* argument) {
+  using namespace heaptier;
+  using namespace heaptier::preload;
+  if (!watching.load(std::memory_order_acquire)) {
+    return create_c11_thread.call(thread, routine, argument);
   }
-  return error;
+  static_assert(thrd_success == 0);
+  return create_counted({nullptr, routine, argument}, thrd_nomem, [&](Start* start) {
+    return create_c11_thread.call(thread, start_c11_thread, start);
+  });
 }
 
 // A robust mutex is handed on by the kernel when its owner dies, which it does while the owner

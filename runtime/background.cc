@@ -58,13 +58,13 @@ Errno Background::prepare() {
     return {ENOMEM};
   }
   stack_bytes_ = kStackBytes;
-  own_stack_ = bootstrap::allocate(stack_bytes_, kPageSize);
-  if (own_stack_ == nullptr) return {ENOMEM};
   shards_ = shards_for(options_);
   return loop_.init();
 }
 
 Errno Background::start_thread() {
+  if (own_stack_ == nullptr) own_stack_ = bootstrap::allocate(stack_bytes_, kPageSize);
+  if (own_stack_ == nullptr) return {ENOMEM};
   return os::start_thread("heaptier", own_stack_, stack_bytes_, thread_main, this);
 }
 
@@ -178,11 +178,11 @@ Errno Background::start_faults(bool in_child) {
     if (Errno e = start_inline(handlers); e.failed()) return e;
   }
   if (inline_mode()) return kOk;
-  if (in_child) return faults_.restart_in_child(port_);
   if (worker_stacks_ == nullptr) {
     worker_stacks_ = bootstrap::allocate(handlers * stack_bytes_, kPageSize);
     if (worker_stacks_ == nullptr) return {ENOMEM};
   }
+  if (in_child) return faults_.restart_in_child(port_, worker_stacks_);
   LoopConfig config;
   config.stack_base = worker_stacks_;
   config.stack_bytes = stack_bytes_;

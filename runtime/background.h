@@ -81,11 +81,11 @@ class Background final : public LoopHost, private SlotMover {
   void go_on();
   // In the child, instead of the next, where nothing has ever been demoted: ready for start() when
   // the child wakes.
-  void sleep_in_child();
+  void sleep_in_child(bool stacks_reclaimed);
   bool serving() const { return inline_mode() ? serving_inline_ : faults_.running(); }
   // In the child: faults are served again when it returns true. False: every page is at home, for
   // good.
-  bool restart_in_child();
+  bool restart_in_child(bool stacks_reclaimed);
 
   Core& core() { return core_; }
   OperationGate& gate() { return gate_; }

@@ -398,6 +398,7 @@ void Engine::fork_stop() {
 
 void Engine::fork_freeze() {
   if (Background* bg = background(); bg != nullptr) bg->freeze();
+  pins_lock_.lock();
   space_->lock_for_fork();
   bootstrap::lock_for_fork();
 }
@@ -405,6 +406,7 @@ void Engine::fork_freeze() {
 void Engine::fork_thaw() {
   bootstrap::unlock_after_fork();
   space_->unlock_after_fork();
+  pins_lock_.unlock();
   if (Background* bg = background(); bg != nullptr) bg->thaw();
 }
 
@@ -415,9 +417,10 @@ void Engine::fork_go_on() {
   waking_.unlock();
 }
 
-void Engine::fork_child() {
+void Engine::fork_child(bool stacks_reclaimed) {
   bootstrap::unlock_after_fork();
   space_->unlock_after_fork();
+  pins_lock_.unlock();
   waking_.unlock();
   // The report is the parent's to write.
   reported_.store(true, std::memory_order_relaxed);
@@ -425,12 +428,12 @@ void Engine::fork_child() {
   if (bg == nullptr) return;
   if (!bg->serving()) {
     // Nothing was ever demoted. Most children call exec at once: they pay for no thread.
-    bg->sleep_in_child();
+    bg->sleep_in_child(stacks_reclaimed);
     woke_ = Nanos{};
     state_.store(EngineState::kDormant, std::memory_order_release);
     return;
   }
-  if (!bg->restart_in_child()) {
+  if (!bg->restart_in_child(stacks_reclaimed)) {
     // Nothing is away and nobody serves faults: an ordinary heap.
     state_.store(EngineState::kRefused, std::memory_order_release);
   }

@@ -75,7 +75,9 @@ class Engine final : public ContentSink {
   void fork_freeze();
   void fork_thaw();
   void fork_go_on();
-  void fork_child();
+  // stacks_reclaimed: libc knows that the parent's threads are gone, and has let go of their
+  // stacks.
+  void fork_child(bool stacks_reclaimed);
 
   // A heap was declared user-only. Has its effect on fault handling if the engine has not woken
   // yet.

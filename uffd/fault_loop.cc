@@ -121,12 +121,13 @@ void FaultLoop::open_gate() {
   door::futex_wake_all(gate_);
 }
 
-Errno FaultLoop::restart_in_child(ShardedPort& fresh) {
+Errno FaultLoop::restart_in_child(ShardedPort& fresh, void* stacks) {
   if (!running_ || fresh.count() != shards_ || !fresh.is_open()) return {EINVAL};
   // The parent's event is not ours to raise, and not even ours to close: where the parent's threads
   // had a table of descriptors of their own, the number means something else here. It goes at the
   // next exec.
   stop_event_ = -1;
+  config_.stack_base = stacks;
   port_ = &fresh;
   cpu_time_of_ended_ = {};
   for (unsigned i = 0; i < workers(); ++i) workers_[i].reset(this, i);

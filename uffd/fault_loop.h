@@ -85,10 +85,11 @@ class FaultLoop {
   void resume();
 
   // In a fork's child, when the parent was in pause(), and instead of resume(): makes new workers,
-  // on the same stacks, on `fresh` (as many shards as before). Only those of the class in force;
-  // the others when they are needed. The heap must be usable already: glibc allocates a little for
-  // every thread. The caller has told thread_cpu.h of the fork.
-  Errno restart_in_child(ShardedPort& fresh);
+  // on `stacks` (as LoopConfig::stack_base; may be the same), on `fresh` (as many shards as
+  // before). Only those of the class in force; the others when they are needed. The heap must be
+  // usable already: glibc allocates a little for every thread. The caller has told thread_cpu.h of
+  // the fork.
+  Errno restart_in_child(ShardedPort& fresh, void* stacks);
 
   // Looks for faults that wait for a CPU and changes the class. About each millisecond while faults
   // arrive; microseconds.

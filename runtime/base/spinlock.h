@@ -44,6 +44,10 @@ class SpinLock {
   }
   bool try_lock() { return !held_.exchange(true, std::memory_order_acquire); }
   void unlock() { held_.store(false, std::memory_order_release); }
+  // In a fork's child: whoever held it is not there.
+  void free_in_child() {
+    if (held_.load(std::memory_order_relaxed)) unlock();
+  }
 
  private:
   std::atomic<bool> held_{false};

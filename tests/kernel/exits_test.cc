@@ -3,6 +3,7 @@
 #include <fcntl.h>
 #include <signal.h>
 #include <sys/wait.h>
+#include <threads.h>
 #include <unistd.h>
 
 #include <cerrno>
@@ -98,6 +99,23 @@ HEAPTIER_ROLE(storm_and) {
   if (how == "exec") exec_true();
   if (how == "exec_in_thread") std::thread(exec_true).join();
   return 99;
+}
+
+// The last of the threads that pthread_create has made goes; one of C's own goes on.
+HEAPTIER_ROLE(only_c11_left) {
+  g_area = new Area(kPageblock, 8);
+  if (!g_area->put_at(Place::kStored)) return 98;
+  thrd_t other;
+  const auto go_on = [](void*) -> int {
+    usleep(100000);
+    std::exit(g_area->holds() ? 41 : 42);
+  };
+  if (thrd_create(&other, go_on, nullptr) != thrd_success) return 97;
+  thrd_exit(0);
+}
+
+TEST(ExitsOfC11Threads, LastThreadEndsTheProcess) {
+  for (int i = 0; i < 4; ++i) ASSERT_TRUE(exited(run_role("only_c11_left", {}, {}, 15), 41));
 }
 
 constexpr int kTimes = 4;

@@ -245,6 +245,41 @@ TEST_P(Fork, UnderscoreFork) {
   EXPECT_TRUE(exited(wait_for(child, 20), kRight));
 }
 
+// libc keeps a list of the threads' stacks, in which the threads of such a child must not appear
+// twice: setuid() goes through it.
+TEST_P(Fork, UnderscoreForkAndSetuid) {
+  put();
+  const pid_t child = _Fork();
+  ASSERT_GE(child, 0);
+  if (child == 0) {
+    if (!right(area_)) _exit(kWrongBytes);
+    _exit(setuid(getuid()) == 0 && right(area_) ? kRight : kWrongAfterwards);
+  }
+  EXPECT_TRUE(exited(wait_for(child, 20), kRight));
+}
+
+// libc's fork resets the locks of all streams in the child before anybody serves its pages.
+TEST_P(Fork, StreamsInMemoryThatAreAway) {
+  char* text = nullptr;
+  std::size_t length = 0;
+  FILE* const stream = open_memstream(&text, &length);
+  ASSERT_NE(stream, nullptr);
+  std::fputs("before", stream);
+  put();
+  const auto at = reinterpret_cast<std::uintptr_t>(stream);
+  shove(reinterpret_cast<void*>(at & ~std::uintptr_t{kPage - 1}), kPage);
+  const pid_t child = fork();
+  ASSERT_GE(child, 0);
+  if (child == 0) {
+    std::fputs(" and after", stream);
+    std::fclose(stream);
+    _exit(text != nullptr && std::strcmp(text, "before and after") == 0 ? kRight : kWrongBytes);
+  }
+  EXPECT_TRUE(exited(wait_for(child, 20), kRight));
+  std::fclose(stream);
+  std::free(text);
+}
+
 TEST_P(Fork, CloneWithoutSharedMemory) {
   const std::unique_ptr<unsigned char[]> stack(new unsigned char[256 * kKiB]);
   put();
@@ -298,6 +333,33 @@ TEST(ForkInMotion, WhilePagesMove) {
   stop = true;
   for (auto& thread : threads) thread.join();
   EXPECT_TRUE(steady.holds());
+}
+
+// fork waits for the lock of libc's list of streams, whose holder writes out a buffer that is away.
+TEST(ForkInMotion, WhileStreamsAreWrittenOut) {
+  constexpr std::size_t kBuffer = 64 * kKiB;
+  const std::unique_ptr<char[]> buffer(new char[kBuffer]);
+  FILE* const sink = std::fopen("/dev/null", "w");
+  ASSERT_NE(sink, nullptr);
+  setvbuf(sink, buffer.get(), _IOFBF, kBuffer);
+  const Evictor evictor({{buffer.get(), kBuffer}});
+  std::atomic<bool> stop{false};
+  std::thread writer([&] {
+    while (!stop) {
+      for (int i = 0; i < 500; ++i)
+        std::fprintf(sink, "%d and some more of it to fill pages with\n", i);
+      std::fflush(nullptr);
+    }
+  });
+  for (int i = 0; i < 150; ++i) {
+    const pid_t child = fork();
+    ASSERT_GE(child, 0);
+    if (child == 0) _exit(kRight);
+    ASSERT_TRUE(exited(wait_for(child, 20), kRight)) << "time " << i;
+  }
+  stop = true;
+  writer.join();
+  std::fclose(sink);
 }
 
 TEST(ForkInMotion, SeveralThreadsForkAtOnce) {

@@ -322,6 +322,13 @@ TEST_P(Mappings, PartGrown) {
   EXPECT_TRUE(pattern_holds(grown, kPart, area_.seed(), kFrom));
   EXPECT_EQ(first_nonzero(static_cast<unsigned char*>(grown) + kPart, kPart), kPart);
   EXPECT_TRUE(area_.holds_outside(kFrom, kTo));
+  // What lies where it would have grown to is still the heap's: it can be written, and leave.
+  const unsigned char was = *area_.at(kTo);
+  *area_.at(kTo) = static_cast<unsigned char>(was ^ 1);
+  shove_all();
+  EXPECT_EQ(*area_.at(kTo), static_cast<unsigned char>(was ^ 1));
+  *area_.at(kTo) = was;
+  EXPECT_TRUE(area_.holds_outside(kFrom, kTo));
   ::munmap(grown, 2 * kPart);
   area_.leak();
 }

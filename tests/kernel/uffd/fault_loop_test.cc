@@ -337,7 +337,7 @@ TEST_F(Loop, ForkedChildrenServeThemselves) {
       if (fresh.open(OpenMode::kHandler, 2, nullptr).failed()) return 1;
       if (fresh.register_range(m.at(), m.bytes()).failed()) return 2;
       sink.use(fresh);
-      if (loop.restart_in_child(fresh).failed()) return 3;
+      if (loop.restart_in_child(fresh, stacks.ptr()).failed()) return 3;
       if (loop.stats().faults != 0) return 4;
       for (std::size_t i = 100; i < 110; ++i) {
         if (!page_is_right(m.at(i)) || !page_is_right(m.at(far + i))) return 5;
@@ -353,7 +353,7 @@ TEST_F(Loop, ForkedChildrenServeThemselves) {
         if (fresher.open(OpenMode::kHandler, 2, nullptr).failed()) return 1;
         if (fresher.register_range(m.at(), m.bytes()).failed()) return 2;
         sink.use(fresher);
-        if (loop.restart_in_child(fresher).failed()) return 3;
+        if (loop.restart_in_child(fresher, stacks.ptr()).failed()) return 3;
         return page_is_right(m.at(far + 200)) ? 0 : 4;
       });
       loop.resume();
