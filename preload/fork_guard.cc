@@ -51,29 +51,6 @@ int surrender_link_maps(dl_phdr_info*, std::size_t, void*) {
   return 1;  // once is enough: the call is for its lock
 }
 
-// libc's fork takes the lock of the list of streams after our preparation. Whoever has it then may
-// be writing out a buffer that is away, and nobody would serve that fault: so it is ours first.
-// Recursive; libc's fork resets it in the child of a program with several threads, which every one
-// is whose engine is awake.
-constinit NextFunction<void()> lock_streams{"_IO_list_lock"};
-constinit NextFunction<void()> unlock_streams{"_IO_list_unlock"};
-thread_local bool streams_locked = false;
-
-void hold_streams() {
-  if (engine().state() != EngineState::kAwake || lock_streams.look_up() == nullptr ||
-      unlock_streams.look_up() == nullptr) {
-    return;
-  }
-  lock_streams.call();
-  streams_locked = true;
-}
-
-void let_streams_go() {
-  if (!streams_locked) return;
-  streams_locked = false;
-  unlock_streams.call();
-}
-
 void let_own_stack_go() {
   if (pinned_stack == 0) return;
   engine().unpin(pinned_stack - 4 * kPageSize, 8 * kPageSize);
@@ -85,7 +62,6 @@ void let_own_stack_go() {
 void before_fork() {
   dl_iterate_phdr(surrender_link_maps, nullptr);
   hold_own_stack();
-  hold_streams();
   engine().fork_stop();
   jemalloc_fork_prepare();
   engine().fork_freeze();
@@ -95,16 +71,10 @@ void after_fork_in_parent() {
   engine().fork_thaw();
   jemalloc_fork_parent();
   engine().fork_go_on();
-  let_streams_go();
   let_own_stack_go();
 }
 
 void after_fork_in_child(MadeBy by) {
-  if (by == MadeBy::kLibcsFork) {
-    streams_locked = false;
-  } else {
-    let_streams_go();
-  }
   inline_faults_in_child();
   jemalloc_fork_child();
   note_fork_in_child();

@@ -11,8 +11,8 @@ void guard_forks();
 // The three steps by hand, for processes made without libc's fork.
 void before_fork();
 void after_fork_in_parent();
-// Who made the child: libc's fork has put its own books in order there (locks of streams, the list
-// of threads that are gone), everybody else has not.
+// Who made the child: libc's fork has struck the threads that are gone off its list there,
+// everybody else has not.
 enum class MadeBy { kLibcsFork, kSomebodyElse };
 void after_fork_in_child(MadeBy by);
 

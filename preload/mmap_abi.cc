@@ -145,7 +145,8 @@ HEAPTIER_EXPORT void* mremap(void* at, std::size_t bytes, std::size_t new_bytes,
     target = va_arg(rest, void*);
     va_end(rest);
   }
-  const heaptier::AddressRange from = in_heap(at, bytes > new_bytes ? bytes : new_bytes);
+  // Growing takes nothing from the neighbours: those are mapped, so what grows moves.
+  const heaptier::AddressRange from = in_heap(at, bytes);
   const heaptier::AddressRange to =
       target != nullptr ? in_heap(target, new_bytes) : heaptier::AddressRange{};
   surrender(from);
@@ -157,9 +158,8 @@ HEAPTIER_EXPORT void* mremap(void* at, std::size_t bytes, std::size_t new_bytes,
     mapped = move_by_hand(at, bytes, new_bytes);
   }
   if (mapped != map_failed()) {
-    forget(in_heap(at, bytes));  // not what lies behind it: that stays where it is
+    forget(from);
     forget(to);
-    restored(from);
   }
   return mapped;
 }

@@ -339,7 +339,8 @@ TEST(ForkInMotion, WhilePagesMove) {
 TEST(ForkInMotion, WhileStreamsAreWrittenOut) {
   constexpr std::size_t kBuffer = 64 * kKiB;
   const std::unique_ptr<char[]> buffer(new char[kBuffer]);
-  FILE* const sink = std::fopen("/dev/null", "w");
+  const int file = memfd_create("sink", MFD_CLOEXEC);
+  FILE* const sink = fdopen(file, "w");  // of /dev/null the kernel would read nothing
   ASSERT_NE(sink, nullptr);
   setvbuf(sink, buffer.get(), _IOFBF, kBuffer);
   const Evictor evictor({{buffer.get(), kBuffer}});
@@ -349,6 +350,7 @@ TEST(ForkInMotion, WhileStreamsAreWrittenOut) {
       for (int i = 0; i < 500; ++i)
         std::fprintf(sink, "%d and some more of it to fill pages with\n", i);
       std::fflush(nullptr);
+      std::rewind(sink);
     }
   });
   for (int i = 0; i < 150; ++i) {
