@@ -55,7 +55,7 @@ int heaptier_park(void* p, size_t bytes) {
 
 int heaptier_fetch(void* p, size_t bytes) {
   ErrnoKeeper keep;
-  return engine().state() == EngineState::kAwake ? engine().fetch(address(p), bytes) : 0;
+  return engine().fetch(address(p), bytes);
 }
 
 int heaptier_advise(void* p, size_t bytes, int advice) {

@@ -26,6 +26,7 @@ Errno Engine::init(MemoryOps& ops, Space& space, const Options& options, Stats& 
   options_ = &options;
   stats_ = &stats;
   started_ = ops.now();
+  if (options.stats.kind == StatsOutput::Kind::kText) report_to_ = os::keep_descriptor(2);
   const bool wanted = options.policy != PolicyKind::kNone && options.tiers.count > 1;
   wake_at_.store(wanted ? wake_threshold(options) : UINT64_MAX, std::memory_order_relaxed);
   state_.store(wanted ? EngineState::kDormant : EngineState::kOff, std::memory_order_release);
@@ -358,6 +359,7 @@ int Engine::request(Request what, std::uintptr_t at, std::size_t bytes) {
 }
 
 int Engine::fetch(std::uintptr_t at, std::size_t bytes) {
+  if (space_ == nullptr) return 0;
   if (at + bytes < at || !space_->contains(reinterpret_cast<void*>(at)) ||  // NOLINT
       at + bytes > space_->base() + space_->bytes()) {
     return -EINVAL;
@@ -368,6 +370,7 @@ int Engine::fetch(std::uintptr_t at, std::size_t bytes) {
 }
 
 int Engine::advise(std::uintptr_t at, std::size_t bytes, int advice) {
+  if (space_ == nullptr) return -ENOTSUP;
   if (at + bytes < at || !space_->contains(reinterpret_cast<void*>(at)) ||  // NOLINT
       at + bytes > space_->base() + space_->bytes()) {
     return -EINVAL;
@@ -422,8 +425,9 @@ void Engine::fork_child(bool stacks_reclaimed) {
   space_->unlock_after_fork();
   pins_lock_.unlock();
   waking_.unlock();
-  // The report is the parent's to write.
+  // The report is the parent's to write, and who waits for the end of a pipe does not wait for us.
   reported_.store(true, std::memory_order_relaxed);
+  os::let_go(&report_to_);
   Background* bg = background();
   if (bg == nullptr) return;
   if (!bg->serving()) {
@@ -441,6 +445,7 @@ void Engine::fork_child(bool stacks_reclaimed) {
 
 void Engine::snapshot(StatsSnapshot* out) {
   *out = StatsSnapshot{};
+  if (stats_ == nullptr) return;  // heaptier was asked to stay out of this process
   stats_->read(out);
   const Nanos now = ops_->now();
   out->pid = static_cast<std::uint32_t>(os::process_id());
@@ -500,7 +505,11 @@ void Engine::report_at_exit() {
   if (text == nullptr) return;
   if (options_->stats.kind == StatsOutput::Kind::kText) {
     const std::size_t n = write_text(text, kRoom, now);
-    os::write_all(2, text, n < kRoom ? n : kRoom - 1);
+    // Many programs close their standard error at exit, to see whether it was written well.
+    const bool open = os::is_open(2);
+    if (open || os::still_there(report_to_)) {
+      (void)os::write_all(open ? 2 : report_to_.fd, text, n < kRoom ? n : kRoom - 1);
+    }
   } else {
     char path[kMaxStatsPath];
     const std::size_t n = write_json(text, kRoom, now);

@@ -15,6 +15,7 @@
 #include "runtime/config/options.h"
 #include "runtime/config/stats.h"
 #include "runtime/heap/content.h"
+#include "runtime/os/process.h"
 
 namespace heaptier {
 
@@ -108,6 +109,7 @@ class Engine final : public ContentSink {
   std::atomic<bool> wants_wake_{false};
   std::atomic<std::uint64_t> wake_at_{UINT64_MAX};
   std::atomic<bool> reported_{false};
+  os::KeptDescriptor report_to_;
   std::atomic<bool> user_only_{false};
   std::atomic<Background*> background_{nullptr};
   MemoryOps* ops_ = nullptr;

@@ -61,6 +61,10 @@ std::optional<std::string> find_library(std::string* problem) {
     }
   } else {
     const std::string here = own_directory();
+    if (here.empty()) {
+      *problem = "/proc is not mounted; HEAPTIER_LIB can name the library";
+      return std::nullopt;
+    }
     std::string tried;
     for (const char* place : {"../lib", HEAPTIER_LIBDIR_FROM_BINDIR}) {
       const std::string candidate = here + "/" + place + "/" + kLibrary;

@@ -104,16 +104,20 @@ Errno KernelMemory::reserve(std::uintptr_t hint, std::size_t bytes, std::uintptr
   }
   *out = reinterpret_cast<std::uintptr_t>(p);
   name_mapping(*out, bytes, "heaptier");
+  // Debuggers that save a core would write hundreds of GiB of holes.
+  (void)advise(*out, bytes, MADV_DONTDUMP);
   return kOk;
 }
 
 Errno KernelMemory::commit(std::uintptr_t at, std::size_t bytes) {
   if (os::raw_syscall(SYS_mprotect, at, bytes, PROT_READ | PROT_WRITE) != 0) return last_error();
+  (void)advise(at, bytes, MADV_DODUMP);
   return kOk;
 }
 
 Errno KernelMemory::protect_none(std::uintptr_t at, std::size_t bytes) {
   if (os::raw_syscall(SYS_mprotect, at, bytes, PROT_NONE) != 0) return last_error();
+  (void)advise(at, bytes, MADV_DONTDUMP);
   return kOk;
 }
 

@@ -143,25 +143,54 @@ std::uint64_t startup_random() {
   return bits;
 }
 
-void write_all(int fd, const char* text, std::size_t bytes) {
+bool write_all(int fd, const char* text, std::size_t bytes) {
   while (bytes > 0) {
     const ssize_t n = write(fd, text, bytes);
     if (n < 0 && errno == EINTR) continue;
-    if (n <= 0) return;
+    if (n <= 0) return false;
     text += n;
     bytes -= static_cast<std::size_t>(n);
   }
+  return true;
+}
+
+KeptDescriptor keep_descriptor(int fd) {
+  KeptDescriptor kept;
+  rlimit limit{};
+  struct stat about {};
+  if (fstat(fd, &about) != 0 || getrlimit(RLIMIT_NOFILE, &limit) != 0) return kept;
+  // Out of the way of programs that count on low numbers.
+  const auto from = static_cast<int>(limit.rlim_cur < 1024 ? limit.rlim_cur / 2 : 900);
+  kept.fd = fcntl(fd, F_DUPFD_CLOEXEC, from);
+  kept.device = about.st_dev;
+  kept.file = about.st_ino;
+  return kept;
+}
+
+bool still_there(const KeptDescriptor& kept) {
+  struct stat about {};
+  return kept.fd >= 0 && fstat(kept.fd, &about) == 0 && about.st_dev == kept.device &&
+         about.st_ino == kept.file;
+}
+
+bool is_open(int fd) {
+  return fcntl(fd, F_GETFD) >= 0;
+}
+
+void let_go(KeptDescriptor* kept) {
+  if (still_there(*kept)) close(kept->fd);
+  kept->fd = -1;
 }
 
 void write_text(const char* text) {
-  write_all(2, text, std::strlen(text));
+  (void)write_all(2, text, std::strlen(text));
 }
 
 bool write_file(const char* path, const char* text, std::size_t bytes) {
   const int fd = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
   if (fd < 0) return false;
-  write_all(fd, text, bytes);
-  return close(fd) == 0;
+  const bool written = write_all(fd, text, bytes);
+  return close(fd) == 0 && written;
 }
 
 long read_file(const char* path, char* out, std::size_t room) {

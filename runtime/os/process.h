@@ -26,7 +26,19 @@ int process_id();
 std::uint64_t startup_random();
 
 // Writes all of it to a descriptor, whatever errno becomes; for one-line messages.
-void write_all(int fd, const char* text, std::size_t bytes);
+// False: not all of it could be written.
+bool write_all(int fd, const char* text, std::size_t bytes);
+// A second descriptor of an open file, for the time when the application has closed the first:
+// close-on-exec, a high number. It may have been closed and its number used for another file since.
+struct KeptDescriptor {
+  int fd = -1;
+  unsigned long device = 0;
+  unsigned long file = 0;
+};
+KeptDescriptor keep_descriptor(int fd);
+bool still_there(const KeptDescriptor& kept);
+bool is_open(int fd);
+void let_go(KeptDescriptor* kept);
 void write_text(const char* text);  // to standard error
 // Writes `bytes` to a file of its own (created 0600, truncated). False: failed.
 bool write_file(const char* path, const char* text, std::size_t bytes);
