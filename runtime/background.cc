@@ -1,5 +1,6 @@
 #include "runtime/background.h"
 
+#include <algorithm>
 #include <bit>
 
 #include "policies/registry.h"
@@ -25,6 +26,15 @@ unsigned shards_for(const Options& options) {
   if (options.handlers != 0) return std::bit_floor(options.handlers);
   const unsigned cpus = std::bit_floor(os::cpu_count());
   return cpus < kMostShards ? cpus : kMostShards;
+}
+
+// While faults are served somebody must see when a handler of the idle class gets no CPU
+// (FaultLoop::supervise), the first fault after a pause included: it would wait for that long. So
+// the sleep between two looks grows with the time without faults, but not beyond what a fault may
+// cost.
+constexpr Nanos longest_sleep(Nanos without_faults) {
+  if (without_faults < millis(20)) return millis(1);
+  return without_faults < seconds(10) ? millis(10) : millis(50);
 }
 
 }  // namespace
@@ -279,6 +289,7 @@ void Background::compact_pool(Nanos now) {
 
 void Background::rounds() {
   Nanos next_tick{};
+  faults_seen_at_ = core_.ops.now();  // a fork's child may fault at once
   for (;;) {
     between_steps();
     const bool asked = serve_requests();
@@ -298,7 +309,6 @@ void Background::rounds() {
     }
     cpu_time_.store(os::thread_cpu_time().v, std::memory_order_relaxed);
     if (asked) continue;
-    // While faults arrive the handlers want looking after each millisecond.
     Nanos sleep = loop_.pause_length();
     if (serving()) {
       const std::uint64_t seen = core_.stats.faults.get();
@@ -306,7 +316,7 @@ void Background::rounds() {
         faults_seen_ = seen;
         faults_seen_at_ = now;
       }
-      if (now - faults_seen_at_ < millis(20) && sleep > millis(1)) sleep = millis(1);
+      sleep = std::min(sleep, longest_sleep(now - faults_seen_at_));
     }
     if (core_.kicked.load(std::memory_order_acquire) == 0) os::futex_wait(core_.kicked, 0, sleep);
   }

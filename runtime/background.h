@@ -79,6 +79,10 @@ class Background final : public LoopHost, private SlotMover {
   void freeze();
   void thaw();
   void go_on();
+  // The process is about to end.
+  void hurry() { faults_.hurry(); }
+  // In the child: what threads held that are not there.
+  void forget_others();
   // In the child, instead of the next, where nothing has ever been demoted: ready for start() when
   // the child wakes.
   void sleep_in_child(bool stacks_reclaimed);

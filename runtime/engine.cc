@@ -400,7 +400,11 @@ void Engine::fork_stop() {
 }
 
 void Engine::fork_freeze() {
-  if (Background* bg = background(); bg != nullptr) bg->freeze();
+  if (Background* bg = background(); bg != nullptr) {
+    bg->freeze();
+  } else if (Background* asleep = background_.load(std::memory_order_acquire); asleep != nullptr) {
+    asleep->gate().close();  // a child's, dormant again: freed memory still goes through its table
+  }
   pins_lock_.lock();
   space_->lock_for_fork();
   bootstrap::lock_for_fork();
@@ -410,7 +414,11 @@ void Engine::fork_thaw() {
   bootstrap::unlock_after_fork();
   space_->unlock_after_fork();
   pins_lock_.unlock();
-  if (Background* bg = background(); bg != nullptr) bg->thaw();
+  if (Background* bg = background(); bg != nullptr) {
+    bg->thaw();
+  } else if (Background* asleep = background_.load(std::memory_order_acquire); asleep != nullptr) {
+    asleep->gate().open();
+  }
 }
 
 void Engine::fork_go_on() {
@@ -429,7 +437,12 @@ void Engine::fork_child(bool stacks_reclaimed) {
   reported_.store(true, std::memory_order_relaxed);
   os::let_go(&report_to_);
   Background* bg = background();
-  if (bg == nullptr) return;
+  if (bg == nullptr) {
+    if (Background* asleep = background_.load(std::memory_order_acquire); asleep != nullptr) {
+      asleep->forget_others();
+    }
+    return;
+  }
   if (!bg->serving()) {
     // Nothing was ever demoted. Most children call exec at once: they pay for no thread.
     bg->sleep_in_child(stacks_reclaimed);
@@ -488,7 +501,9 @@ void Engine::snapshot(StatsSnapshot* out) {
 }
 
 void Engine::report_at_exit() {
-  if (stats_ == nullptr || reported_.exchange(true)) return;
+  if (stats_ == nullptr) return;
+  if (Background* bg = background(); bg != nullptr) bg->hurry();
+  if (reported_.exchange(true)) return;
   const auto pid = static_cast<std::uint32_t>(os::process_id());
   if (!options_->reports(pid)) return;
   StatsSnapshot now;

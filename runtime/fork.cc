@@ -78,6 +78,15 @@ void Background::go_on() {
   os::futex_wake_all(still_);
 }
 
+void Background::forget_others() {
+  gate_.reset();
+  // A thread that was asking for pages to stay (Engine::hold) may have held one of these.
+  const std::uint32_t limit = core_.space.block_limit();
+  for (std::uint32_t b = 0; (b = core_.space.next_block(b)) < limit; ++b) {
+    table_.block({b}).gate.free_in_child();
+  }
+}
+
 void Background::sleep_in_child(bool stacks_reclaimed) {
   // Where libc still holds the parent's threads for living ones it has their stacks in a list,
   // which a second thread on the same stack would tie into a ring: then new ones, and the old are
@@ -86,15 +95,10 @@ void Background::sleep_in_child(bool stacks_reclaimed) {
     own_stack_ = nullptr;
     worker_stacks_ = nullptr;
   }
-  // A thread that was asking for pages to stay (Engine::hold) may have held one of these.
-  const std::uint32_t limit = core_.space.block_limit();
-  for (std::uint32_t b = 0; (b = core_.space.next_block(b)) < limit; ++b) {
-    table_.block({b}).gate.free_in_child();
-  }
+  forget_others();
   core_.copied.unlock_after_fork();
   core_.fetched.unlock_after_fork();
   if (core_.store != nullptr) core_.store->fork_done(true);
-  gate_.reset();
   still_.store(0, std::memory_order_relaxed);
   core_.kicked.store(0, std::memory_order_relaxed);
   core_.reading_tid.store(0, std::memory_order_relaxed);

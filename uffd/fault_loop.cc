@@ -209,6 +209,11 @@ void FaultLoop::rescue(Worker& w) {
   w.rescued.store(1, std::memory_order_release);
 }
 
+void FaultLoop::hurry() {
+  if (!running_) return;
+  for (unsigned shard = 0; shard < shards_; ++shard) rescue(worker_of(shard, HandlerClass::kIdle));
+}
+
 // --- Reports -----------------------------------------------------------------------------------
 
 LoopStats FaultLoop::stats() const {

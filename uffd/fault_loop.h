@@ -99,6 +99,10 @@ class FaultLoop {
   // from then on. Not needed at exit.
   void stop();
 
+  // The process is about to end: idle-class workers are raised, where that is allowed, so that it
+  // need not wait until there is a CPU for them to end on. Any thread.
+  void hurry();
+
   LoopStats stats() const;
   // From the moment on that the worker may call the sink.
   bool is_worker_thread(std::uint32_t tid) const;

@@ -41,8 +41,13 @@ void* FaultLoop::thread_main(void* worker) {
 
 void FaultLoop::run(Worker& w) {
   // The creator may be of another class and sit on fewer CPUs. Refusals are harmless: it is then
-  // served as it is.
-  [[maybe_unused]] const Errno class_set = door::set_class(0, w.handler_class);
+  // served as it is. The idle class comes with the first fault: a process ends when its last thread
+  // has had a CPU to end on, for which a thread of that class may wait long, and most forked
+  // children end without a fault.
+  bool in_class = w.handler_class != HandlerClass::kIdle;
+  if (in_class) {
+    [[maybe_unused]] const Errno class_set = door::set_class(0, w.handler_class);
+  }
   [[maybe_unused]] const Errno affinity_set = door::set_affinity(config_.allowed);
   w.tid.store(door::thread_id(), std::memory_order_release);
   Hands hands;
@@ -57,7 +62,12 @@ void FaultLoop::run(Worker& w) {
     // Read first, ask for something to read only then: the thread that was just woken usually took
     // the CPU from us, and we run again when it sleeps in its next fault.
     if (serve(w, hands)) continue;
-    if (door::poll_two(port_->shard(w.shard).fd(), stop_event_, -1).lost) lose_shard(w);
+    const door::PollOutcome found = door::poll_two(port_->shard(w.shard).fd(), stop_event_, -1);
+    if (found.lost) lose_shard(w);
+    if (!in_class && found.ready) {
+      in_class = true;
+      [[maybe_unused]] const Errno class_set = door::set_class(0, w.handler_class);
+    }
   }
 }
 
