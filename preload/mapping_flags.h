@@ -10,6 +10,7 @@ inline constexpr int kMapAnonymous = 0x20;
 inline constexpr int kMapHugetlb = 0x40000;
 inline constexpr int kMremapMayMove = 1;
 inline constexpr int kMremapFixed = 2;
+inline constexpr int kMremapDontUnmap = 4;
 inline constexpr int kMapPrivate = 0x02;
 inline constexpr int kProtReadWrite = 3;
 inline constexpr int kPosixDontNeed = 4;  // POSIX_MADV_DONTNEED

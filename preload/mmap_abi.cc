@@ -15,6 +15,7 @@
 #include "runtime/base/errno.h"
 #include "runtime/engine.h"
 #include "runtime/heap/mimalloc_heap.h"
+#include "runtime/os/advice.h"
 
 namespace heaptier::preload {
 namespace {
@@ -80,14 +81,19 @@ void* map_failed() {
   return reinterpret_cast<void*>(~std::uintptr_t{0});  // NOLINT(performance-no-int-to-ptr)
 }
 
-// mremap(MAYMOVE) of readable memory, by copying. On failure everything is as before, errno EFAULT.
-void* move_by_hand(void* at, std::size_t bytes, std::size_t new_bytes) {
+// mremap(MAYMOVE, perhaps DONTUNMAP) of readable memory, by copying. On failure everything is as
+// before, errno EFAULT.
+void* move_by_hand(void* at, std::size_t bytes, std::size_t new_bytes, bool unmap) {
   ErrnoKeeper keep;
   void* fresh =
       next_mmap.call(nullptr, new_bytes, kProtReadWrite, kMapPrivate | kMapAnonymous, -1, 0);
   if (fresh == map_failed()) return fresh;
   __builtin_memcpy(fresh, at, bytes < new_bytes ? bytes : new_bytes);
-  next_munmap.call(at, bytes);
+  if (unmap) {
+    next_munmap.call(at, bytes);
+  } else {
+    next_madvise.call(at, bytes, heaptier::os::kAdviceDontNeed);
+  }
   return fresh;
 }
 
@@ -115,7 +121,7 @@ HEAPTIER_EXPORT void* mmap(void* at, std::size_t bytes, int protection, int flag
   const heaptier::AddressRange heap = replaces ? in_heap(at, bytes) : heaptier::AddressRange{};
   surrender(heap);
   void* mapped = next_mmap.call(at, bytes, protection, flags, file, offset);
-  if (mapped != map_failed()) forget(heap);
+  mapped != map_failed() ? forget(heap) : restored(heap);
   return mapped;
 }
 
@@ -132,7 +138,7 @@ HEAPTIER_EXPORT int munmap(void* at, std::size_t bytes) noexcept {
   }
   surrender(heap);
   const int result = next_munmap.call(at, bytes);
-  if (result == 0) forget(heap);
+  result == 0 ? forget(heap) : restored(heap);
   return result;
 }
 
@@ -152,14 +158,19 @@ HEAPTIER_EXPORT void* mremap(void* at, std::size_t bytes, std::size_t new_bytes,
   surrender(from);
   surrender(to);
   void* mapped = next_mremap.call(at, bytes, new_bytes, flags, target);
-  if (mapped == map_failed() && errno == EFAULT && flags == kMremapMayMove && from.bytes != 0) {
+  const bool unmap = (flags & kMremapDontUnmap) == 0;
+  if (mapped == map_failed() && errno == EFAULT && from.bytes != 0 &&
+      (flags & ~kMremapDontUnmap) == kMremapMayMove) {
     // What is one mapping to the application may be several to the kernel, which are registered or
     // not: moved by hand.
-    mapped = move_by_hand(at, bytes, new_bytes);
+    mapped = move_by_hand(at, bytes, new_bytes, unmap);
   }
   if (mapped != map_failed()) {
     forget(from);
     forget(to);
+  } else {
+    restored(from);
+    restored(to);
   }
   return mapped;
 }
