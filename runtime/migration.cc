@@ -14,26 +14,9 @@ constexpr std::uint32_t kProbes = 4;
 }  // namespace
 
 Errno Migration::scan(BlockIndex b, std::uint16_t* present, bool* huge) {
-  const std::uintptr_t at = core_.space.address_of(b);
   *present = 0;
   *huge = false;
-  ScannedRun runs[64];
-  std::uintptr_t next = at;
-  while (next < at + kPageblockSize) {
-    std::size_t found = 0;
-    const std::uintptr_t from = next;
-    if (Errno e = core_.ops.scan(from, at + kPageblockSize - from, runs, 64, &found, &next);
-        e.failed()) {
-      core_.stats.errors_scan.add();
-      return e;
-    }
-    for (std::size_t i = 0; i < found; ++i) {
-      *present = static_cast<std::uint16_t>(*present + runs[i].bytes / kPageSize);
-      if (runs[i].huge && runs[i].bytes == kPageblockSize) *huge = true;
-    }
-    if (next == from) break;
-  }
-  return kOk;
+  return each_present(b, huge, [present](std::uint32_t) { ++*present; });
 }
 
 Errno Migration::manage(BlockIndex b) {
