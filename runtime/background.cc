@@ -277,14 +277,16 @@ bool Background::relocate(PageIndex owner, SlotId from, SlotId to) {
 }
 
 // Churn leaves the pool's spans half empty; when an eighth of it could be given back, it is, a
-// little at a time.
+// little at a time, with at most a tenth of this thread's time.
 void Background::compact_pool(Nanos now) {
   if (core_.store == nullptr || now < next_compaction_) return;
   next_compaction_ = now + millis(100);
   constexpr std::size_t kMoves = 256;  // under a millisecond
   const ZPoolFragmentation f = zpool_.fragmentation();
-  if (f.reclaimable < (std::size_t{4} << 20) || f.reclaimable < f.held / 4) return;
+  if (f.reclaimable < (std::size_t{1} << 20) || f.reclaimable < f.held / 8) return;
   zpool_.compact(*this, kMoves);
+  const Nanos end = core_.ops.now();
+  next_compaction_ = {end.v + 9 * (end - now).v};
 }
 
 void Background::rounds() {
