@@ -18,14 +18,22 @@ namespace {
 
 constexpr std::size_t kStackBytes = std::size_t{256} << 10;
 constexpr unsigned kMostShards = 4;
+constexpr unsigned kMostLanes = 4;
 // log2 of the entries that the queues of clean pages start with: 4096, 32 KiB.
 constexpr unsigned kFirstProbation = 12;
-constexpr std::size_t kSuperviseEvery = 1'000'000;  // ns
+constexpr Nanos kSuperviseEvery = millis(1);
+constexpr Nanos kGiveWayEvery = micros(100);
 
 unsigned shards_for(const Options& options) {
   if (options.handlers != 0) return std::bit_floor(options.handlers);
-  const unsigned cpus = std::bit_floor(os::cpu_count());
-  return cpus < kMostShards ? cpus : kMostShards;
+  // One thread that faults in two shards keeps two handlers waking each other: so not more than
+  // their locks need, and several lanes in each.
+  return std::clamp(std::bit_floor(os::cpu_count()) / kMostLanes, 1u, kMostShards);
+}
+
+unsigned lanes_for(unsigned shards) {
+  const unsigned room = FaultLoop::kMaxWorkers / shards - 1;
+  return std::clamp(os::cpu_count() / shards, 1u, std::min(room, kMostLanes));
 }
 
 // While faults are served somebody must see when a handler of the idle class gets no CPU
@@ -69,6 +77,7 @@ Errno Background::prepare() {
   }
   stack_bytes_ = kStackBytes;
   shards_ = shards_for(options_);
+  lanes_ = lanes_for(shards_);
   return loop_.init();
 }
 
@@ -182,7 +191,7 @@ Errno Background::start_faults(bool in_child) {
   if (core_.park_base == 0) {
     if (Errno e = core_.choose_park(os::address_limit() != 0); e.failed()) return e;
   }
-  const unsigned handlers = inline_mode() ? 0 : 2 * shards_;
+  const unsigned handlers = inline_mode() ? 0 : (lanes_ + 1) * shards_;
   if (Errno e = make_workers(handlers + (some_inline() ? kInlineWorkers : 0)); e.failed()) return e;
   if (some_inline()) {
     if (Errno e = start_inline(handlers); e.failed()) return e;
@@ -197,6 +206,8 @@ Errno Background::start_faults(bool in_child) {
   config.stack_base = worker_stacks_;
   config.stack_bytes = stack_bytes_;
   config.create_thread = os::thread_creator();
+  config.lanes = lanes_;
+  config.step_aside = true;
   return faults_.start(port_, service_, config);
 }
 
@@ -260,7 +271,11 @@ bool Background::between_steps() {
     os::futex_wake_all(growth_seen_);
   }
   const Nanos now = core_.ops.now();
-  if (faults_.running() && (now - last_look_).v >= static_cast<std::int64_t>(kSuperviseEvery)) {
+  if (faults_.running() && now - last_way_given_ >= kGiveWayEvery) {
+    faults_.give_way();
+    last_way_given_ = now;
+  }
+  if (faults_.running() && now - last_look_ >= kSuperviseEvery) {
     faults_.supervise(now);
     last_look_ = now;
   }

@@ -155,6 +155,7 @@ class Background final : public LoopHost, private SlotMover {
   Worker own_{};
   Worker* workers_ = nullptr;
   unsigned shards_ = 1;
+  unsigned lanes_ = 1;
   Migration migration_{core_, own_};
   TieringLoop loop_{core_, migration_, *chosen_policy(), options_, *this};
   OperationGate gate_;
@@ -177,6 +178,7 @@ class Background final : public LoopHost, private SlotMover {
   bool in_child_ = false;
   std::atomic<std::int64_t> cpu_time_{0};
   Nanos last_look_{};
+  Nanos last_way_given_{};
   Nanos next_compaction_{};
   Nanos next_pin_look_{};
   Nanos next_machine_look_{};

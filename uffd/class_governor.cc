@@ -22,7 +22,10 @@ bool ClassGovernor::starved(Watch& watch, Nanos now, const WorkerSample& sample)
   const Nanos waited = now - watch.since;
   const Nanos used = sample.cpu - watch.cpu_then;
   if (still_waiting && 2 * used.v < waited.v) return true;
-  watch = {sample.pending, now, sample.cpu, sample.progress};
+  watch.stalled = sample.pending;
+  watch.since = now;
+  watch.cpu_then = sample.cpu;
+  watch.progress = sample.progress;
   return false;
 }
 
@@ -30,22 +33,30 @@ void ClassGovernor::enter(HandlerClass next, Nanos now) {
   class_ = next;
   entered_ = now;
   ++switches_;
+  counting_ = false;
   for (Watch& watch : watch_) watch = {};
 }
 
-HandlerClass ClassGovernor::decide(Nanos now, const WorkerSample* samples, unsigned count) {
+HandlerClass ClassGovernor::decide(Nanos now, const WorkerSample* samples, unsigned count,
+                                   std::uint64_t answered) {
+  const bool blind = now - looked_ > kBlind;
+  looked_ = now;
   if (class_ == HandlerClass::kNormal) {
     if (now - entered_ >= hold_) enter(HandlerClass::kIdle, now);
     return class_;
   }
+  if (blind) {
+    for (Watch& watch : watch_) watch.stalled = false;
+  }
+  if (!counting_) counted_from_ = answered;
+  counting_ = true;
   bool any = false;
-  for (unsigned i = 0; i < std::min(count, kMaxShards); ++i) {
+  for (unsigned i = 0; i < std::min(count, kMostSamples); ++i) {
     any = starved(watch_[i], now, samples[i]) || any;
   }
   if (!any) return class_;
-  // Idle did not even last as long as the normal class before it: wait longer for the next try.
-  const bool again_too_soon = hold_.v > 0 && now - entered_ < hold_;
-  hold_ = again_too_soon ? std::min(hold_ + hold_, kLongestHold) : kFirstHold;
+  const bool was_worth_it = hold_.v == 0 || answered - counted_from_ >= kWorthStarving;
+  hold_ = was_worth_it ? kFirstHold : std::min(hold_ + hold_, kLongestHold);
   enter(HandlerClass::kNormal, now);
   return class_;
 }

@@ -8,7 +8,7 @@
 namespace heaptier {
 namespace {
 
-static_assert(ClassGovernor::kMaxShards == kMaxShards);
+static_assert(ClassGovernor::kMostSamples >= FaultLoop::kMaxWorkers + kMaxShards);
 
 constexpr std::size_t kMinStack = 64 * 1024;
 // As long as pause() sleeps before it looks whether the worker it waits for gets no CPU.
@@ -21,13 +21,15 @@ constexpr Nanos kPausePatience = millis(1);
 Errno FaultLoop::start(ShardedPort& port, FaultSink& sink, const LoopConfig& config) {
   if (running_) return {EBUSY};
   if (config.stack_base == nullptr || config.stack_bytes < kMinStack ||
-      config.stack_bytes % kPageSize != 0 || !port.is_open()) {
+      config.stack_bytes % kPageSize != 0 || !port.is_open() || config.lanes == 0 ||
+      (config.lanes + 1) * port.count() > kMaxWorkers) {
     return {EINVAL};
   }
   port_ = &port;
   sink_ = &sink;
   config_ = config;
   shards_ = port.count();
+  lanes_ = config.lanes;
   restricted_ = !config_.allowed.empty();
   if (!restricted_) {
     if (Errno e = door::get_affinity(&config_.allowed); e.failed()) return e;
@@ -35,14 +37,15 @@ Errno FaultLoop::start(ShardedPort& port, FaultSink& sink, const LoopConfig& con
   if (Errno e = door::make_event(&stop_event_); e.failed()) return e;
   stopping_.store(0, std::memory_order_relaxed);
   paused_.store(0, std::memory_order_relaxed);
+  lanes_wanted_.store(false, std::memory_order_relaxed);
   governor_ = ClassGovernor{};
   class_.store(config_.adaptive_class ? governor_.current() : config_.fixed_class,
                std::memory_order_relaxed);
   cpu_time_of_ended_ = {};
   for (unsigned i = 0; i < workers(); ++i) workers_[i].reset(this, i);
   running_ = true;
-  Errno e = start_class(class_.load(std::memory_order_relaxed));
-  if (e.ok() && config_.adaptive_class) e = start_class(HandlerClass::kNormal);
+  Errno e = start_class(class_.load(std::memory_order_relaxed), lanes_);
+  if (e.ok() && config_.adaptive_class) e = start_class(HandlerClass::kNormal, 0);
   if (e.failed()) stop();
   return e;
 }
@@ -50,10 +53,15 @@ Errno FaultLoop::start(ShardedPort& port, FaultSink& sink, const LoopConfig& con
 void FaultLoop::Worker::reset(FaultLoop* owner, unsigned n) {
   loop = owner;
   number = n;
-  shard = n / 2;
-  handler_class = static_cast<HandlerClass>(n % 2);
+  shard = n / (owner->lanes_ + 1);
+  const unsigned lane = n % (owner->lanes_ + 1);
+  handler_class = lane == owner->lanes_ ? HandlerClass::kNormal : HandlerClass::kIdle;
+  off.store(handler_class == HandlerClass::kIdle && lane != 0, std::memory_order_relaxed);
+  go_to.store(-1, std::memory_order_relaxed);
+  strange = 0;
   started.store(false, std::memory_order_relaxed);
-  pinned_cpu = -1;
+  pinned_cpu.store(-1, std::memory_order_relaxed);
+  finished_seen = progress_seen = 0;
   for (auto* word : {&tid, &in_hand, &rescued, &lost}) word->store(0, std::memory_order_relaxed);
   // A fork's child would copy a page for every counter that it writes: most are zero already.
   for (auto* counter : {&finished, &reads, &busy, &repins, &other_events}) {
@@ -64,11 +72,16 @@ void FaultLoop::Worker::reset(FaultLoop* owner, unsigned n) {
   }
 }
 
-Errno FaultLoop::start_class(HandlerClass c) {
+// Of the idle class so many lanes a shard.
+Errno FaultLoop::start_class(HandlerClass c, unsigned lanes) {
+  const unsigned first = c == HandlerClass::kNormal ? lanes_ : 0;
+  const unsigned end = c == HandlerClass::kNormal ? lanes_ + 1 : lanes;
   for (unsigned shard = 0; shard < shards_; ++shard) {
-    Worker& w = worker_of(shard, c);
-    if (w.started.load(std::memory_order_relaxed)) continue;
-    if (Errno e = start_worker(w); e.failed()) return e;
+    for (unsigned n = first; n < end; ++n) {
+      Worker& w = worker_of(shard, n);
+      if (w.started.load(std::memory_order_relaxed)) continue;
+      if (Errno e = start_worker(w); e.failed()) return e;
+    }
   }
   return kOk;
 }
@@ -117,8 +130,10 @@ void FaultLoop::resume() {
 }
 
 void FaultLoop::open_gate() {
-  gate_.fetch_add(1, std::memory_order_seq_cst);
-  door::futex_wake_all(gate_);
+  for (unsigned i = 0; i < workers(); ++i) {
+    workers_[i].call.fetch_add(1, std::memory_order_seq_cst);
+    door::futex_wake_all(workers_[i].call);
+  }
 }
 
 Errno FaultLoop::restart_in_child(ShardedPort& fresh, void* stacks) {
@@ -135,7 +150,7 @@ Errno FaultLoop::restart_in_child(ShardedPort& fresh, void* stacks) {
   rescues_.store(0, std::memory_order_relaxed);
   paused_.store(0, std::memory_order_relaxed);
   Errno e = door::make_event(&stop_event_);
-  if (e.ok()) e = start_class(class_.load(std::memory_order_relaxed));
+  if (e.ok()) e = start_class(class_.load(std::memory_order_relaxed), 1);
   if (e.failed()) stop();
   return e;
 }
@@ -162,37 +177,103 @@ void FaultLoop::stop() {
 
 void FaultLoop::supervise(Nanos now) {
   if (!running_ || !config_.adaptive_class || paused_.load(std::memory_order_acquire) != 0) return;
-  const HandlerClass before = governor_.current();
-  WorkerSample samples[kMaxShards];
-  for (unsigned shard = 0; shard < shards_; ++shard) {
-    Worker& w = worker_of(shard, before);
-    WorkerSample& s = samples[shard];
-    if (!w.started.load(std::memory_order_relaxed) || w.lost.load(std::memory_order_relaxed) != 0)
-      continue;
-    // A pause counts as progress: nothing was to be expected of the worker meanwhile.
-    s.progress =
-        w.finished.load(std::memory_order_relaxed) + pauses_.load(std::memory_order_relaxed);
-    const door::PollOutcome found = door::poll_two(port_->shard(shard).fd(), -1, 0);
-    if (found.lost) lose_shard(w);
-    s.pending = found.ready || w.in_hand.load(std::memory_order_relaxed) != kNothing;
-    if (s.pending) s.cpu = door::cpu_time(w.thread);
+  if (lanes_wanted_.exchange(false, std::memory_order_relaxed)) {
+    // No thread to be had: those that there are do the work.
+    [[maybe_unused]] const Errno started = start_class(HandlerClass::kIdle, lanes_);
   }
-  const HandlerClass after = governor_.decide(now, samples, shards_);
+  WorkerSample samples[ClassGovernor::kMostSamples];
+  unsigned count = 0;
+  std::uint64_t answered = 0;
+  if (governor_.current() == HandlerClass::kIdle) {
+    for (unsigned shard = 0; shard < shards_; ++shard) {
+      count += look_at_shard(shard, samples + count);
+      answered += samples[shard * (lanes_ + 1)].progress;
+    }
+  }
+  if (config_.step_aside) step_aside();
+  const HandlerClass after = governor_.decide(now, samples, count, answered);
   if (after != class_.load(std::memory_order_relaxed)) switch_to(after);
+}
+
+// Of the idle class: a sample for the messages that nobody has read, then one for every lane.
+unsigned FaultLoop::look_at_shard(unsigned shard, WorkerSample* samples) {
+  WorkerSample& unread = samples[0];
+  unread = {};
+  // A pause counts as progress: nothing was to be expected meanwhile.
+  const std::uint64_t pauses = pauses_.load(std::memory_order_relaxed);
+  const door::PollOutcome found = door::poll_two(port_->shard(shard).fd(), -1, 0);
+  unread.pending = found.ready;
+  unread.progress = pauses;
+  Worker* free_lane = nullptr;
+  for (unsigned n = 0; n < lanes_; ++n) {
+    Worker& w = worker_of(shard, n);
+    WorkerSample& s = samples[n + 1];
+    s = {};
+    if (!w.started.load(std::memory_order_relaxed)) continue;
+    if (found.lost) lose_shard(w);
+    if (w.lost.load(std::memory_order_relaxed) != 0) unread.pending = false;
+    const std::uint64_t finished = w.finished.load(std::memory_order_relaxed);
+    unread.progress += finished;
+    s.progress = finished + pauses;
+    s.pending = w.in_hand.load(std::memory_order_relaxed) != kNothing;
+    if (s.pending || unread.pending) s.cpu = door::cpu_time(w.thread);
+    unread.cpu = unread.cpu + s.cpu;
+    if (w.off.load(std::memory_order_relaxed)) free_lane = &w;
+  }
+  // The lanes in use may be buried under threads that do not fault.
+  std::uint64_t& seen = worker_of(shard, 0).progress_seen;
+  if (unread.pending && free_lane != nullptr && seen == unread.progress) {
+    call_up(*free_lane);
+    ++samples[0].progress;
+  }
+  seen = unread.progress;
+  return lanes_ + 1;
+}
+
+void FaultLoop::step_aside() {
+  CpuSet serving;
+  unsigned handlers = 0;
+  for (unsigned i = 0; i < workers(); ++i) {
+    Worker& w = workers_[i];
+    const std::uint64_t finished = w.finished.load(std::memory_order_relaxed);
+    if (finished != w.finished_seen && w.handler_class == class_.load(std::memory_order_relaxed)) {
+      serving.add(w.pinned_cpu.load(std::memory_order_relaxed));
+      ++handlers;
+    }
+    w.finished_seen = finished;
+  }
+  CpuSet place;
+  if (!place_.look(config_.allowed, serving, handlers, &place)) return;
+  [[maybe_unused]] const Errno moved = door::set_affinity(place);
+}
+
+void FaultLoop::give_way() {
+  if (!running_ || class_.load(std::memory_order_relaxed) != HandlerClass::kIdle) return;
+  const int here = door::current_cpu();
+  for (unsigned i = 0; i < workers(); ++i) {
+    const Worker& w = workers_[i];
+    if (w.pinned_cpu.load(std::memory_order_relaxed) != here || !may_serve(w)) continue;
+    if (w.in_hand.load(std::memory_order_relaxed) != kMessages &&
+        !door::poll_two(port_->shard(w.shard).fd(), -1, 0).ready) {
+      continue;
+    }
+    // As short as the timer's slack allows.
+    door::sleep(micros(1));
+    return;
+  }
 }
 
 void FaultLoop::switch_to(HandlerClass c) {
   // In a fork's child the second class is made when it is first wanted. No thread to be had: stay
   // as we are, and try again at the next call.
-  if (start_class(c).failed()) return;
+  if (start_class(c, 1).failed()) return;
   class_.store(c, std::memory_order_seq_cst);
   switches_.fetch_add(1, std::memory_order_relaxed);
   open_gate();
   if (c != HandlerClass::kNormal) return;
   // What the idle workers have in their hands stays there: get them a CPU.
-  for (unsigned shard = 0; shard < shards_; ++shard) {
-    Worker& w = worker_of(shard, HandlerClass::kIdle);
-    if (w.in_hand.load(std::memory_order_seq_cst) != kNothing) rescue(w);
+  for (unsigned i = 0; i < workers(); ++i) {
+    if (workers_[i].in_hand.load(std::memory_order_seq_cst) != kNothing) rescue(workers_[i]);
   }
 }
 
@@ -211,7 +292,7 @@ void FaultLoop::rescue(Worker& w) {
 
 void FaultLoop::hurry() {
   if (!running_) return;
-  for (unsigned shard = 0; shard < shards_; ++shard) rescue(worker_of(shard, HandlerClass::kIdle));
+  for (unsigned i = 0; i < workers(); ++i) rescue(workers_[i]);
 }
 
 // --- Reports -----------------------------------------------------------------------------------
@@ -226,12 +307,15 @@ LoopStats FaultLoop::stats() const {
     s.repins += w.repins.load(std::memory_order_relaxed);
     s.other_events += w.other_events.load(std::memory_order_relaxed);
     s.service += w.service.snapshot();
-    if (w.handler_class == HandlerClass::kIdle) {
-      const bool other_lost = workers_[i + 1].lost.load(std::memory_order_relaxed) != 0;
-      s.lost_shards += w.lost.load(std::memory_order_relaxed) != 0 || other_lost ? 1 : 0;
-    }
     if (w.started.load(std::memory_order_acquire))
       s.cpu_time = s.cpu_time + door::cpu_time(w.thread);
+  }
+  for (unsigned shard = 0; shard < shards_; ++shard) {
+    bool lost = false;
+    for (unsigned n = 0; n <= lanes_; ++n) {
+      lost = lost || worker_of(shard, n).lost.load(std::memory_order_relaxed) != 0;
+    }
+    s.lost_shards += lost ? 1 : 0;
   }
   s.cpu_time = s.cpu_time + cpu_time_of_ended_;
   s.class_switches = switches_.load(std::memory_order_relaxed);

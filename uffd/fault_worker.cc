@@ -59,9 +59,14 @@ void FaultLoop::run(Worker& w) {
       wait_for_turn(w);
       continue;
     }
+    if (const int cpu = w.go_to.exchange(-1, std::memory_order_relaxed); cpu >= 0) pin(w, cpu);
     // Read first, ask for something to read only then: the thread that was just woken usually took
     // the CPU from us, and we run again when it sleeps in its next fault.
     if (serve(w, hands)) continue;
+    if (w.strange >= kStrangeReads) {
+      step_off(w);
+      continue;
+    }
     const door::PollOutcome found = door::poll_two(port_->shard(w.shard).fd(), stop_event_, -1);
     if (found.lost) lose_shard(w);
     if (!in_class && found.ready) {
@@ -74,13 +79,13 @@ void FaultLoop::run(Worker& w) {
 bool FaultLoop::may_serve(const Worker& w) const {
   return paused_.load(std::memory_order_seq_cst) == 0 &&
          class_.load(std::memory_order_seq_cst) == w.handler_class &&
-         w.lost.load(std::memory_order_relaxed) == 0;
+         w.lost.load(std::memory_order_relaxed) == 0 && !w.off.load(std::memory_order_seq_cst);
 }
 
 void FaultLoop::wait_for_turn(Worker& w) {
-  const std::uint32_t seen = gate_.load(std::memory_order_seq_cst);
+  const std::uint32_t seen = w.call.load(std::memory_order_seq_cst);
   if (may_serve(w) || stopping_.load(std::memory_order_seq_cst) != 0) return;
-  door::futex_wait(gate_, seen);
+  door::futex_wait(w.call, seen);
 }
 
 // Somebody closed our descriptor. The kernel has forgotten the registrations with it; all that can
@@ -110,14 +115,20 @@ bool FaultLoop::serve(Worker& w, Hands& h) {
 }
 
 bool FaultLoop::take_messages(Worker& w, Hands& h) {
-  const std::size_t room = std::min(kBatch, kHeldMessages - h.count);
+  // Beside other lanes one at a time: two threads that fault together would be answered, and go on
+  // together, one after the other by one lane for ever, while the other finds nothing.
+  const bool shared = lanes_ > 1 && w.handler_class == HandlerClass::kIdle;
+  const std::size_t room = std::min(shared ? 1 : kBatch, kHeldMessages - h.count);
   std::size_t got = 0;
   if (room == 0) return false;
   if (port_->shard(w.shard).read_events(h.raw, room, &got).failed()) {
     lose_shard(w);
     return false;
   }
-  if (got == 0) return false;
+  if (got == 0) {
+    ++w.strange;
+    return false;
+  }
   count_up(w.reads);
   const Nanos read_at = door::now();
   const std::size_t first = h.count;
@@ -134,33 +145,94 @@ bool FaultLoop::take_messages(Worker& w, Hands& h) {
   return true;
 }
 
-// Goes to where the new messages' threads run, unless one of them is here already. Among several
-// CPUs the first wins.
+// Goes to where the new messages' threads run, unless one of them is here already or another lane
+// can be had for there. Among several CPUs the first wins.
 void FaultLoop::follow(Worker& w, const Held* held, std::size_t count) {
+  const int here = w.pinned_cpu.load(std::memory_order_relaxed);
   int target = -1;
   for (std::size_t i = 0; i < count; ++i) {
     if (held[i].cpu < 0 || (restricted_ && !config_.allowed.has(held[i].cpu))) continue;
-    if (held[i].cpu == w.pinned_cpu) return;
+    if (held[i].cpu == here) {
+      w.strange = 0;
+      return;
+    }
     if (target < 0) target = held[i].cpu;
   }
   if (target < 0) {
     float_free(w);
     return;
   }
+  if (here >= 0 && w.handler_class == HandlerClass::kIdle && lanes_ > 1 &&
+      call_lane_at(w, target)) {
+    ++w.strange;
+    return;
+  }
+  pin(w, target);
+}
+
+void FaultLoop::pin(Worker& w, int cpu) {
+  w.strange = 0;
   CpuSet only;
-  only.add(target);
+  only.add(cpu);
   if (door::set_affinity(only).failed()) {  // off-line, or outside of the control group by now
     float_free(w);
     return;
   }
-  w.pinned_cpu = target;
+  w.pinned_cpu.store(cpu, std::memory_order_relaxed);
   count_up(w.repins);
 }
 
+// --- Lanes -------------------------------------------------------------------------------------
+
+// Sees to it that a lane other than `reader` serves at that CPU from now on: the one that was there
+// last, or a free one. False: there is none.
+bool FaultLoop::call_lane_at(Worker& reader, int cpu) {
+  Worker* free_lane = nullptr;
+  for (unsigned n = 0; n < lanes_; ++n) {
+    Worker& lane = worker_of(reader.shard, n);
+    if (&lane == &reader) continue;
+    if (!lane.started.load(std::memory_order_acquire)) {
+      lanes_wanted_.store(true, std::memory_order_relaxed);
+      continue;
+    }
+    if (lane.pinned_cpu.load(std::memory_order_relaxed) == cpu) {
+      call_up(lane);
+      return true;
+    }
+    if (lane.off.load(std::memory_order_relaxed)) free_lane = &lane;
+  }
+  if (free_lane == nullptr) return false;
+  free_lane->go_to.store(cpu, std::memory_order_relaxed);
+  call_up(*free_lane);
+  return true;
+}
+
+void FaultLoop::call_up(Worker& lane) {
+  if (!lane.off.exchange(false, std::memory_order_seq_cst)) return;
+  lane.call.fetch_add(1, std::memory_order_seq_cst);
+  door::futex_wake_all(lane.call);
+}
+
+// Unless it is the last one: then it stays, whatever it reads.
+void FaultLoop::step_off(Worker& w) {
+  w.strange = 0;
+  if (lanes_ == 1 || w.handler_class != HandlerClass::kIdle) return;
+  // One at a time, so that two do not rely on each other.
+  if (stepping_off_[w.shard].exchange(true, std::memory_order_acquire)) return;
+  bool another = false;
+  for (unsigned n = 0; n < lanes_ && !another; ++n) {
+    const Worker& lane = worker_of(w.shard, n);
+    another = &lane != &w && lane.started.load(std::memory_order_relaxed) &&
+              !lane.off.load(std::memory_order_seq_cst);
+  }
+  if (another) w.off.store(true, std::memory_order_seq_cst);
+  stepping_off_[w.shard].store(false, std::memory_order_release);
+}
+
 void FaultLoop::float_free(Worker& w) {
-  if (w.pinned_cpu < 0) return;
+  if (w.pinned_cpu.load(std::memory_order_relaxed) < 0) return;
   [[maybe_unused]] const Errno freed = door::set_affinity(config_.allowed);
-  w.pinned_cpu = -1;
+  w.pinned_cpu.store(-1, std::memory_order_relaxed);
 }
 
 void FaultLoop::answer(Worker& w, Hands& hands) {
@@ -179,7 +251,7 @@ void FaultLoop::answer(Worker& w, Hands& hands) {
     if (reply.verdict != FaultVerdict::kWake || range.bytes == 0) {
       range = {h.event.address, kPageSize};
     }
-    hands.wakes.add(range, h.cpu >= 0 && h.cpu == w.pinned_cpu);
+    hands.wakes.add(range, h.cpu >= 0 && h.cpu == w.pinned_cpu.load(std::memory_order_relaxed));
     w.service.add(door::now() - h.read_at);
     count_up(w.finished);
   }

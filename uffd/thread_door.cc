@@ -34,6 +34,17 @@ void yield() {
   sched_yield();
 }
 
+void sleep(Nanos at_least) {
+  ErrnoKeeper keeper;
+  const timespec time{at_least.v / seconds(1).v, at_least.v % seconds(1).v};
+  (void)nanosleep(&time, nullptr);
+}
+
+int current_cpu() {
+  ErrnoKeeper keeper;
+  return sched_getcpu();
+}
+
 // The raw calls: glibc's wrappers want cpu_set_t, which is the same words.
 Errno get_affinity(CpuSet* out) {
   ErrnoKeeper keeper;

@@ -18,7 +18,9 @@ namespace heaptier {
 
 // Up to 1024 CPUs, as the kernel's masks.
 struct CpuSet {
-  std::uint64_t words[16] = {};
+  static constexpr int kMost = 1024;
+  std::uint64_t words[kMost / 64] = {};
+  friend bool operator==(const CpuSet&, const CpuSet&) = default;
   bool empty() const {
     for (std::uint64_t w : words) {
       if (w != 0) return false;
@@ -26,14 +28,19 @@ struct CpuSet {
     return true;
   }
   bool has(int cpu) const {
-    if (cpu < 0 || cpu >= 1024) return false;
+    if (cpu < 0 || cpu >= kMost) return false;
     const auto n = static_cast<unsigned>(cpu);
     return ((words[n / 64] >> (n % 64)) & 1) != 0;
   }
   void add(int cpu) {
-    if (cpu < 0 || cpu >= 1024) return;
+    if (cpu < 0 || cpu >= kMost) return;
     const auto n = static_cast<unsigned>(cpu);
     words[n / 64] |= std::uint64_t{1} << (n % 64);
+  }
+  CpuSet without(const CpuSet& others) const {
+    CpuSet rest;
+    for (unsigned i = 0; i < kMost / 64; ++i) rest.words[i] = words[i] & ~others.words[i];
+    return rest;
   }
 };
 
@@ -44,6 +51,10 @@ std::uint32_t thread_id();
 Nanos now();
 // Lets another thread run on this CPU.
 void yield();
+// Lets also those of the idle class.
+void sleep(Nanos at_least);
+// Where the calling thread runs.
+int current_cpu();
 
 // CPUs that the calling thread may use.
 Errno get_affinity(CpuSet* out);

@@ -255,6 +255,156 @@ TEST_F(Loop, GoesWhereFaultersRunAlsoOutsideOfTheStartersCpus) {
   ASSERT_TRUE(door::set_affinity(all).ok());
 }
 
+// --- Lanes -------------------------------------------------------------------------------------
+
+// A shard with two lanes on a machine with two CPUs.
+class Lanes : public Loop {
+ protected:
+  void SetUp() override {
+    ASSERT_TRUE(door::get_affinity(&all).ok());
+    for (int cpu = 0; cpu < CpuSet::kMost && second < 0; ++cpu) {
+      if (all.has(cpu)) (first < 0 ? first : second) = cpu;
+    }
+    LoopConfig config;
+    config.lanes = 2;
+    start(1, config);
+    if (IsSkipped()) return;
+    const Follower known;
+    if (second < 0) GTEST_SKIP() << "only one CPU";
+    if (cpu_of(door::thread_id()) < 0) GTEST_SKIP() << "this libc registers no rseq area";
+  }
+  void TearDown() override {
+    EXPECT_TRUE(door::set_affinity(all).ok());
+    Loop::TearDown();
+  }
+  static void go_to(int cpu) {
+    CpuSet only;
+    only.add(cpu);
+    ASSERT_TRUE(door::set_affinity(only).ok());
+  }
+
+  CpuSet all;
+  int first = -1;
+  int second = -1;
+};
+
+TEST_F(Lanes, AThreadThatGoesToAndFroFindsOneAtEitherCpu) {
+  const Follower follower;
+  const Mapping m(256 * kPageSize);
+  ASSERT_TRUE(port.register_range(m.at(), m.bytes()).ok());
+  for (std::size_t i = 0; i < m.pages(); ++i) {
+    go_to(i % 2 == 0 ? first : second);
+    ASSERT_TRUE(page_is_right(m.at(i)));
+  }
+  // Each lane moved once, to its CPU.
+  EXPECT_EQ(loop.stats().repins, 2u);
+  EXPECT_EQ(loop.stats().faults, 256u);
+}
+
+TEST_F(Lanes, ServeWhereNoOtherLaneIsLeft) {
+  const Follower follower;
+  const Mapping m(4096 * kPageSize);
+  ASSERT_TRUE(port.register_range(m.at(), m.bytes()).ok());
+  std::size_t page = 0;
+  for (int stay = 0; stay < 8; ++stay) {
+    go_to(stay % 2 == 0 ? first : second);
+    // Long enough for the other lane to step off.
+    for (int i = 0; i < 512; ++i) ASSERT_TRUE(page_is_right(m.at(page++)));
+  }
+  EXPECT_EQ(loop.stats().faults, 4096u);
+}
+
+// The lane in use is on the CPU of a thread that never faults again; whoever faults elsewhere is
+// served all the same, as soon as somebody looks.
+TEST_F(Lanes, AreCalledWhenTheOneInUseIsBuried) {
+  const Mapping m(64 * kPageSize);
+  ASSERT_TRUE(port.register_range(m.at(), m.bytes()).ok());
+  std::atomic<bool> stop{false};
+  std::atomic<bool> faulted{false};
+  std::thread burier([&] {
+    const Follower follower;
+    go_to(first);
+    EXPECT_TRUE(page_is_right(m.at(0)));
+    faulted.store(true);
+    while (!stop.load()) {
+    }
+  });
+  std::atomic<bool> done{false};
+  std::thread other([&] {
+    const Follower follower;
+    go_to(second);
+    while (!faulted.load()) usleep(100);
+    for (std::size_t i = 1; i < 64; ++i) EXPECT_TRUE(page_is_right(m.at(i)));
+    done.store(true);
+  });
+  while (!done.load()) {
+    usleep(1000);
+    loop.supervise(door::now());
+  }
+  stop.store(true);
+  burier.join();
+  other.join();
+  EXPECT_EQ(loop.stats().faults, 64u);
+}
+
+TEST_F(Lanes, ManyThreadsFindEveryPageRightWhileItPauses) {
+  const Mapping m(256 * kPageSize);
+  ASSERT_TRUE(port.register_range(m.at(), m.bytes()).ok());
+  std::atomic<bool> stop{false};
+  std::atomic<std::uint64_t> wrong{0};
+  std::vector<std::thread> threads;
+  for (unsigned t = 0; t < 4; ++t) {
+    threads.emplace_back([&, t] {
+      const Follower follower;
+      std::mt19937 random(t);
+      while (!stop.load()) {
+        const std::size_t page = random() % 256;
+        if (random() % 64 == 0) go_to(random() % 2 == 0 ? first : second);
+        if (random() % 4 == 0) empty(m, page);
+        if (!page_is_right(m.at(page))) wrong.fetch_add(1);
+      }
+    });
+  }
+  for (int i = 0; i < 300; ++i) {
+    usleep(1000);
+    loop.supervise(door::now());
+    loop.give_way();
+    if (i % 3 != 0) continue;
+    loop.pause();
+    EXPECT_EQ(sink.inside.load(), 0);
+    loop.resume();
+  }
+  stop.store(true);
+  for (std::thread& t : threads) t.join();
+  EXPECT_EQ(wrong.load(), 0u);
+  EXPECT_GT(sink.missing_faults.load(), 300u);
+  // None takes a second message while another lane could.
+  EXPECT_EQ(loop.stats().reads, loop.stats().faults);
+}
+
+// In a child one lane is made at first, the other one when it is missed.
+TEST_F(Lanes, AreMadeInAChildWhenTheyAreMissed) {
+  const Mapping m(256 * kPageSize);
+  loop.pause();
+  const int status = in_child([&] {
+    ShardedPort fresh;
+    port.close();
+    note_fork_in_child();
+    if (fresh.open(OpenMode::kHandler, 1, nullptr).failed()) return 1;
+    if (fresh.register_range(m.at(), m.bytes()).failed()) return 2;
+    sink.use(fresh);
+    if (loop.restart_in_child(fresh, stacks.ptr()).failed()) return 3;
+    for (std::size_t i = 0; i < m.pages(); ++i) {
+      go_to(i % 2 == 0 ? first : second);
+      if (!page_is_right(m.at(i))) return 4;
+      if (i % 16 == 0) loop.supervise(door::now());
+    }
+    return loop.stats().faults == m.pages() && loop.stats().repins >= 2 ? 0 : 5;
+  });
+  loop.resume();
+  EXPECT_TRUE(exited_with(status, 0)) << status;
+}
+
 TEST_F(Loop, PausesUnderFire) {
   const Mapping m(64 * kPageSize);
   ASSERT_TRUE(port.register_range(m.at(), m.bytes()).ok());

@@ -2,6 +2,7 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <vector>
 
 namespace heaptier {
@@ -20,7 +21,7 @@ class Machine {
       if (faults && !s.pending) ++finished_;
       s.progress = finished_;
       const HandlerClass before = governor.current();
-      if (governor.decide(now_, &s, 1) != before) switches.push_back(now_);
+      if (governor.decide(now_, &s, 1, finished_) != before) switches.push_back(now_);
     }
   }
   Nanos now() const { return now_; }
@@ -53,25 +54,46 @@ TEST(ClassGovernor, LeavesTheIdleClassOneMillisecondAfterAFaultIsSeenToStarve) {
 
 TEST(ClassGovernor, TriesIdleAgainAfterAHoldThatDoublesUpToAMinute) {
   Machine m;
-  m.run(seconds(300), true);
+  m.run(seconds(400), true);
   std::vector<Nanos> holds;
   for (std::size_t i = 1; i < m.switches.size(); i += 2) {
     holds.push_back(m.switches[i] - m.switches[i - 1]);
   }
-  ASSERT_GE(holds.size(), 8u);
-  const std::int64_t expected[] = {1, 2, 4, 8, 16, 32, 64, 64};
-  for (std::size_t i = 0; i < 8; ++i) EXPECT_EQ(holds[i], seconds(expected[i])) << i;
+  ASSERT_GE(holds.size(), 17u);
+  Nanos expected = ClassGovernor::kFirstHold;
+  for (const Nanos hold : holds) {
+    EXPECT_EQ(hold, expected);
+    expected = std::min(expected + expected, ClassGovernor::kLongestHold);
+  }
+  EXPECT_EQ(expected, ClassGovernor::kLongestHold);
 }
 
-TEST(ClassGovernor, ForgetsTheHoldOnceIdleHasWorkedForLonger) {
+TEST(ClassGovernor, AnIdleClassThatAnswersManyMayStarveNowAndThen) {
   Machine m;
-  m.run(seconds(8), true);  // holds of 1, 2, 4 seconds, and in the 8
-  EXPECT_EQ(m.governor.hold(), seconds(8));
+  m.run(seconds(8), true);
+  EXPECT_GT(m.governor.hold(), seconds(1));
   m.run(seconds(20), false);
   ASSERT_EQ(m.governor.current(), HandlerClass::kIdle);
-  m.run(millis(3), true);
-  EXPECT_EQ(m.governor.current(), HandlerClass::kNormal);
-  EXPECT_EQ(m.governor.hold(), seconds(1));
+  for (int i = 0; i < 10; ++i) {
+    m.run(millis(1 + static_cast<int>(ClassGovernor::kWorthStarving)), false);
+    m.run(millis(2), true);
+    ASSERT_EQ(m.governor.current(), HandlerClass::kNormal) << i;
+    EXPECT_EQ(m.governor.hold(), ClassGovernor::kFirstHold) << i;
+    m.run(ClassGovernor::kFirstHold, true);
+    ASSERT_EQ(m.governor.current(), HandlerClass::kIdle) << i;
+  }
+  // Too few between two times: not worth it.
+  m.run(millis(ClassGovernor::kWorthStarving / 2), false);
+  m.run(millis(2), true);
+  EXPECT_EQ(m.governor.hold(), ClassGovernor::kFirstHold + ClassGovernor::kFirstHold);
+}
+
+TEST(ClassGovernor, AProcessThatWasStoppedDidNotStarve) {
+  ClassGovernor g;
+  const WorkerSample s{true, 1, {}};
+  EXPECT_EQ(g.decide(seconds(1), &s, 1, 0), HandlerClass::kIdle);
+  EXPECT_EQ(g.decide(seconds(5), &s, 1, 0), HandlerClass::kIdle);
+  EXPECT_EQ(g.decide(seconds(5) + millis(1), &s, 1, 0), HandlerClass::kNormal);
 }
 
 TEST(ClassGovernor, ASlowFaultIsNotAStarvingHandler) {
@@ -79,10 +101,10 @@ TEST(ClassGovernor, ASlowFaultIsNotAStarvingHandler) {
   WorkerSample s{true, 7, {}};
   for (int tick = 0; tick < 100; ++tick) {
     s.cpu = millis(tick);  // on a CPU all the time
-    EXPECT_EQ(g.decide(millis(tick), &s, 1), HandlerClass::kIdle) << tick;
+    EXPECT_EQ(g.decide(millis(tick), &s, 1, 0), HandlerClass::kIdle) << tick;
   }
   // and then it gets none any more
-  EXPECT_EQ(g.decide(millis(100), &s, 1), HandlerClass::kNormal);
+  EXPECT_EQ(g.decide(millis(100), &s, 1, 0), HandlerClass::kNormal);
 }
 
 TEST(ClassGovernor, WatchesEveryShardOnItsOwn) {
@@ -91,26 +113,26 @@ TEST(ClassGovernor, WatchesEveryShardOnItsOwn) {
   for (int tick = 0; tick < 10; ++tick) {
     ++s[0].progress;
     ++s[2].progress;
-    ASSERT_EQ(g.decide(millis(tick), s, 3), HandlerClass::kIdle);
+    ASSERT_EQ(g.decide(millis(tick), s, 3, 0), HandlerClass::kIdle);
   }
   ++s[0].progress;  // the third one stands still
-  EXPECT_EQ(g.decide(millis(10), s, 3), HandlerClass::kNormal);
+  EXPECT_EQ(g.decide(millis(10), s, 3, 0), HandlerClass::kNormal);
 }
 
 TEST(ClassGovernor, FrequentCallsDoNotShortenTheMillisecond) {
   ClassGovernor g;
   const WorkerSample s{true, 1, {}};
   for (int tick = 0; tick < 10; ++tick) {
-    EXPECT_EQ(g.decide(micros(100 * tick), &s, 1), HandlerClass::kIdle);
+    EXPECT_EQ(g.decide(micros(100 * tick), &s, 1, 0), HandlerClass::kIdle);
   }
-  EXPECT_EQ(g.decide(micros(1000), &s, 1), HandlerClass::kNormal);
+  EXPECT_EQ(g.decide(micros(1000), &s, 1, 0), HandlerClass::kNormal);
 }
 
 TEST(ClassGovernor, AWaitThatEndsStartsAnew) {
   ClassGovernor g;
   for (int tick = 0; tick < 100; ++tick) {
     const WorkerSample s{tick % 2 == 0, 1, {}};
-    EXPECT_EQ(g.decide(millis(tick), &s, 1), HandlerClass::kIdle);
+    EXPECT_EQ(g.decide(millis(tick), &s, 1, 0), HandlerClass::kIdle);
   }
   EXPECT_EQ(g.switches(), 0u);
 }
