@@ -56,7 +56,6 @@ nlohmann::ordered_json list_json(NodeSet nodes) {
 nlohmann::ordered_json node_json(const Topology& topology, const Ranking& ranking, unsigned node) {
   const MemoryNode& about = topology.nodes[node];
   nlohmann::ordered_json json = {{"node", node},
-                                 {"online", topology.online.contains(node)},
                                  {"memory", topology.memory.contains(node)},
                                  {"allowed", topology.allowed.contains(node)},
                                  {"cpus", about.cpus},
@@ -117,7 +116,6 @@ std::string tiers_text(const Topology& topology, const Ranking& ranking) {
   left_out(topology.memory - topology.allowed, "outside of this process' cpuset");
   left_out(topology.usable() - ranked, "in no tier of HEAPTIER_TIERS");
   left_out(topology.online - topology.memory, "without memory");
-  left_out(topology.possible - topology.online, "offline");
   if (topology.nodes_beyond != 0) {
     text += "  left out: " + std::to_string(topology.nodes_beyond) + " more, numbered " +
             std::to_string(kMaxNodes) + " or higher\n";
@@ -140,7 +138,8 @@ void add_tiers(const Topology& topology, const Ranking& ranking, nlohmann::order
   }
   (*json)["tiers"] = tiers;
   auto nodes = nlohmann::ordered_json::array();
-  for (const unsigned node : topology.possible) {
+  // Not those that are only possible: some hypervisors announce a thousand.
+  for (const unsigned node : topology.online) {
     nodes.push_back(node_json(topology, ranking, node));
   }
   (*json)["nodes"] = nodes;
