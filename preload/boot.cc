@@ -14,8 +14,10 @@
 #include "runtime/heap/jemalloc_heap.h"
 #include "runtime/heap/mimalloc_heap.h"
 #include "runtime/os/advice.h"
+#include "runtime/os/kernel_files.h"
 #include "runtime/os/kernel_memory.h"
 #include "runtime/os/process.h"
+#include "runtime/topology/chain.h"
 
 extern "C" {
 // The dynamic linker's: where the program's stack began, at its argument count.
@@ -89,6 +91,8 @@ Mode decide() {
   }
   the_process.stands_aside = reason_to_stand_aside(envp);
   if (the_process.stands_aside != nullptr) return Mode::kNext;
+  settle_tiers(kernel_files(), variable(envp, option_info(OptionId::kTiers).env),
+               &the_process.options, &diagnostics);
   if (make_space().failed()) {
     the_process.stands_aside = "no address space could be had";
     return Mode::kNext;

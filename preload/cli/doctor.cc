@@ -6,15 +6,12 @@
 #include <nlohmann/json.hpp>
 
 #include "preload/cli/exit_codes.h"
+#include "preload/cli/tier_report.h"
 #include "runtime/base/units.h"
+#include "runtime/topology/chain.h"
 
 namespace heaptier::cli {
 namespace {
-
-std::string mib(std::uint64_t bytes) {
-  if (bytes >= std::uint64_t{10} << 30) return std::to_string(bytes >> 30) + " GiB";
-  return std::to_string(bytes >> 20) + " MiB";
-}
 
 std::string newer_kernel(const char* version) {
   return std::string("boot Linux ") + version +
@@ -116,7 +113,7 @@ Finding overcommit(const HostFacts& facts) {
 Finding address_space(const HostFacts& facts) {
   if (facts.address_limit == 0) return {"address space", Grade::kOk, "no limit (RLIMIT_AS)", ""};
   return {"address space", Grade::kLimited,
-          "limited to " + mib(facts.address_limit) +
+          "limited to " + size_text(facts.address_limit) +
               " (RLIMIT_AS): the heap is reserved in steps, and its park counts too",
           "ulimit -v unlimited"};
 }
@@ -136,29 +133,76 @@ Finding mappings(const HostFacts& facts) {
 }
 
 Finding memory(const HostFacts& facts) {
-  std::string meaning =
-      mib(facts.physical_bytes) + ", " + mib(facts.available_bytes) + " available; cgroup limit ";
-  meaning +=
-      facts.cgroup_limit == 0 ? "none" : mib(facts.cgroup_limit) + " (--fast auto stays below it)";
+  std::string meaning = size_text(facts.physical_bytes) + ", " + size_text(facts.available_bytes) +
+                        " available; cgroup limit ";
+  meaning += facts.cgroup_limit == 0
+                 ? "none"
+                 : size_text(facts.cgroup_limit) + " (--fast auto stays below it)";
   return {"memory", Grade::kOk, meaning, ""};
 }
 
 Finding swap(const HostFacts& facts) {
   if (facts.swap_bytes == 0) return {"swap", Grade::kOk, "none, none needed", ""};
   return {"swap", Grade::kOk,
-          mib(facts.swap_bytes) + (facts.swap_is_zram ? " (zram)" : "") +
+          size_text(facts.swap_bytes) + (facts.swap_is_zram ? " (zram)" : "") +
               ": the kernel may swap what heaptier keeps resident; a budget below the free memory "
               "avoids it",
           ""};
 }
 
-Finding numa(const HostFacts& facts) {
-  std::string meaning = std::to_string(facts.nodes) + (facts.nodes == 1 ? " node" : " nodes");
-  if (facts.nodes_without_cpu != 0) {
-    meaning += ", " + std::to_string(facts.nodes_without_cpu) + " without CPUs (CXL or PMEM)";
+// The chain that the ranking would be as a value of TIERS.
+TierChain chain_of(const Ranking& ranking) {
+  TierChain chain{.tiers = {}, .count = 0};
+  for (; chain.count < ranking.count; ++chain.count) {
+    const RankedTier& tier = ranking.tiers[chain.count];
+    chain.tiers[chain.count] = {tier.kind, 0, tier.nodes};
   }
-  if (facts.nodes > 1) meaning += "; this version has no node tiers";
+  return chain;
+}
+
+Finding numa(const HostFacts& facts) {
+  const Topology& topology = facts.topology;
+  const unsigned nodes = topology.memory.count();
+  const unsigned without_cpus = (topology.memory - topology.cpus).count();
+  std::string meaning = std::to_string(nodes) + (nodes == 1 ? " node" : " nodes");
+  if (without_cpus != 0) meaning += ", " + std::to_string(without_cpus) + " without CPUs";
+  const NodeSet forbidden = topology.memory - topology.allowed;
+  if (!forbidden.empty()) meaning += "; the cpuset forbids " + nodes_text(forbidden);
+  Ranking derived;
+  rank_nodes(topology, &derived);
+  if (const char* why = node_tiers_not_served_yet(chain_of(derived), topology)) {
+    meaning += std::string("; ") + why;
+  }
   return {"NUMA", Grade::kOk, meaning, ""};
+}
+
+// The chain that HEAPTIER_TIERS asks for and whether it can be had.
+struct AskedTiers {
+  Options options;
+  std::string problem;  // empty: it can
+};
+AskedTiers asked_tiers(const HostFacts& facts) {
+  AskedTiers asked;
+  const ParseResult parsed = parse_option(OptionId::kTiers, facts.tiers_variable, &asked.options);
+  if (!parsed.ok) {
+    asked.problem = parsed.reason != nullptr ? parsed.reason : "no chain of tiers";
+  } else {
+    asked.problem = refuse_chain(asked.options.tiers, facts.topology).reason;
+  }
+  return asked;
+}
+
+// Only where the variable is set.
+Finding configured_tiers(const HostFacts& facts) {
+  const OptionInfo& option = option_info(OptionId::kTiers);
+  const AskedTiers asked = asked_tiers(facts);
+  std::string shown = facts.tiers_variable.substr(0, 200);
+  for (char& c : shown) {
+    if (static_cast<unsigned char>(c) < 0x20 || c == 0x7f) c = '?';  // one line, whatever is in it
+  }
+  if (asked.problem.empty()) return {option.env, Grade::kOk, shown, ""};
+  return {option.env, Grade::kLimited, shown + " is not accepted: " + asked.problem,
+          std::string("accepted: ") + option.accepted};
 }
 
 Finding seccomp(const HostFacts& facts) {
@@ -190,7 +234,20 @@ std::vector<Finding> examine(const HostFacts& facts) {
                            mappings, memory, swap, numa, seccomp}) {
     findings.push_back(check(facts));
   }
+  if (!facts.tiers_variable.empty()) findings.push_back(configured_tiers(facts));
   return findings;
+}
+
+Ranking ranking_of(const HostFacts& facts) {
+  Ranking ranking;
+  const AskedTiers asked = asked_tiers(facts);
+  const bool possible = check_chain(asked.options.tiers, facts.topology).ok();
+  if (asked.options.tiers.names_nodes() && possible) {
+    rank_as_configured(asked.options.tiers, facts.topology, &ranking);
+  } else {
+    rank_nodes(facts.topology, &ranking);
+  }
+  return ranking;
 }
 
 bool tiering_works(const std::vector<Finding>& findings) {
@@ -208,6 +265,7 @@ std::string doctor_text(const HostFacts& facts, const std::vector<Finding>& find
     if (!f.fix.empty()) text += std::string(27, ' ') + "fix: " + f.fix + "\n";
     if (f.grade == Grade::kMissing) missing += (missing.empty() ? "" : ", ") + f.subject;
   }
+  text += tiers_text(facts.topology, ranking_of(facts));
   return text + (missing.empty()
                      ? "Tiering works on this host.\n"
                      : "Tiering does not work on this host: missing " + missing + ".\n");
@@ -225,6 +283,7 @@ std::string doctor_json(const HostFacts& facts, const std::vector<Finding>& find
                                 {"meaning", f.meaning},
                                 {"fix", f.fix}});
   }
+  add_tiers(facts.topology, ranking_of(facts), &json);
   // Paths may hold bytes that are no UTF-8: replaced, never thrown at.
   return json.dump(2, ' ', false, nlohmann::json::error_handler_t::replace) + "\n";
 }

@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "preload/cli/host.h"
+#include "runtime/topology/ranking.h"
 
 namespace heaptier::cli {
 
@@ -28,6 +29,9 @@ struct Finding {
 std::vector<Finding> examine(const HostFacts& facts);
 // No finding is missing.
 bool tiering_works(const std::vector<Finding>& findings);
+
+// What HEAPTIER_TIERS says of nodes, where the machine has them; else what is derived.
+Ranking ranking_of(const HostFacts& facts);
 
 std::string doctor_text(const HostFacts& facts, const std::vector<Finding>& findings);
 std::string doctor_json(const HostFacts& facts, const std::vector<Finding>& findings);

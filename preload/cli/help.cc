@@ -89,8 +89,10 @@ int print_doctor_help() {
       "\n"
       "Looks at this host and says line by line what works (ok), what works less well (limited) "
       "and what\n"
-      "does not (missing), with the exact command or setting that would change it. Changes "
-      "nothing.\n"
+      "does not (missing), with the exact command or setting that would change it; then the tiers "
+      "of memory\n"
+      "nodes, fastest first, and why they are ranked so (HEAPTIER_TIERS, if set, says otherwise). "
+      "Changes nothing.\n"
       "Exit status: 0 tiering works here, 1 it does not.\n");
 }
 

@@ -1,14 +1,16 @@
 #include "preload/cli/host.h"
 
-#include <numa.h>
 #include <sys/utsname.h>
 
 #include <cstdio>
+#include <cstdlib>
 #include <fstream>
 #include <iterator>
 #include <sstream>
 
 #include "preload/cli/locate.h"
+#include "runtime/config/options.h"
+#include "runtime/os/kernel_files.h"
 #include "runtime/os/kernel_memory.h"
 #include "runtime/os/process.h"
 
@@ -26,22 +28,6 @@ T file_number(const char* path, T otherwise) {
   std::ifstream file(path);
   T number{};
   return file >> number ? number : otherwise;
-}
-
-void read_nodes(HostFacts* out) {
-  out->nodes = 1;
-  if (numa_available() < 0) return;
-  out->nodes = 0;
-  struct bitmask* cpus = numa_allocate_cpumask();
-  for (int node = 0; node <= numa_max_node(); ++node) {
-    if (numa_node_size64(node, nullptr) <= 0) continue;
-    ++out->nodes;
-    if (numa_node_to_cpus(node, cpus) == 0 && numa_bitmask_weight(cpus) == 0) {
-      ++out->nodes_without_cpu;
-    }
-  }
-  numa_free_cpumask(cpus);
-  if (out->nodes == 0) out->nodes = 1;  // no sizes to be seen, as in some containers
 }
 
 }  // namespace
@@ -108,7 +94,9 @@ HostFacts read_host() {
   facts.available_bytes = os::available_bytes();
   parse_swaps(file_text("/proc/swaps"), &facts);
   facts.seccomp = status_field(file_text("/proc/self/status"), "Seccomp");
-  read_nodes(&facts);
+  read_topology(kernel_files(), &facts.topology);
+  const char* tiers = std::getenv(option_info(OptionId::kTiers).env);
+  if (tiers != nullptr) facts.tiers_variable = tiers;
   return facts;
 }
 

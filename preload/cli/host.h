@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <string>
 
+#include "runtime/topology/topology.h"
 #include "uffd/features.h"
 
 namespace heaptier::cli {
@@ -32,8 +33,8 @@ struct HostFacts {
   std::uint64_t swap_bytes = 0;
   bool swap_is_zram = false;  // some of it
   int seccomp = -1;           // 0 off, 1 strict, 2 filter; -1: unknown
-  unsigned nodes = 0;         // NUMA nodes with memory
-  unsigned nodes_without_cpu = 0;
+  Topology topology;
+  std::string tiers_variable;  // HEAPTIER_TIERS, or empty
 };
 
 HostFacts read_host();

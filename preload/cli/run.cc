@@ -11,6 +11,7 @@
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
+#include <memory>
 #include <string>
 #include <vector>
 
@@ -19,6 +20,8 @@
 #include "preload/cli/help.h"
 #include "preload/cli/locate.h"
 #include "runtime/config/options.h"
+#include "runtime/os/kernel_files.h"
+#include "runtime/topology/chain.h"
 
 namespace heaptier::cli {
 namespace {
@@ -147,6 +150,14 @@ std::string absolute_report(const std::string& value) {
   return whole + value.substr(kPrefix.size());
 }
 
+// "" or why these tiers cannot be had on this machine.
+std::string why_not_these_tiers(const TierChain& chain) {
+  if (!chain.names_nodes()) return {};
+  const auto topology = std::make_unique<Topology>();
+  read_topology(kernel_files(), topology.get());
+  return refuse_chain(chain, *topology).reason;
+}
+
 // Parses all that was given. Returns 0 or the exit code.
 int check_options(CommandLine* line, Options* options) {
   for (const OptionInfo& option : option_table()) {
@@ -172,6 +183,10 @@ int check_options(CommandLine* line, Options* options) {
         reason = why_not_writable(path);
         result.ok = reason.empty();
       }
+    }
+    if (result.ok && option.id == OptionId::kTiers) {
+      reason = why_not_these_tiers(options->tiers);
+      result.ok = reason.empty();
     }
     if (!result.ok) {
       return complain(kUsage, shown + " is not accepted" +

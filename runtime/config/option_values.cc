@@ -58,8 +58,7 @@ void write_word(const Word<T> (&words)[N], T value, TextWriter& out) {
   }
 }
 
-// The kinds of tier a chain may name: those that exist, and those that the design has but this
-// version not.
+// The tiers a chain may name: those that exist, and those that the design has but this version not.
 struct TierName {
   const char* name;
   const char* refusal;  // nullptr: built
@@ -67,29 +66,68 @@ struct TierName {
 };
 constexpr TierName kTierNames[] = {
     {"dram", nullptr, TierKind::kDram},
+    {"cxl", nullptr, TierKind::kCxl},
+    {"pmem", nullptr, TierKind::kPmem},
     {"zpool", nullptr, TierKind::kZpool},
-    {"node", "tier node: is not built yet in this version", TierKind::kDram},
+    {"node", "nodes belong to a tier, as in cxl=node:1", TierKind::kDram},
     {"file", "tier file: is not built yet in this version", TierKind::kDram},
     {"swap", "tier swap is not built yet in this version", TierKind::kDram},
 };
 
+// What stands after "=": "node:0-1".
+ParseResult parse_tier_nodes(std::string_view text, TierSpec* out) {
+  constexpr std::string_view kPrefix = "node:";
+  if (!text.starts_with(kPrefix)) return refuse("after = come nodes, as in cxl=node:2");
+  unsigned beyond = 0;
+  const std::string_view list = tail(text, kPrefix.size());
+  if (list.empty() || list.back() == '\n' || !parse_nodes(list, &out->nodes, &beyond)) {
+    return refuse("nodes are a list like 0-1,4, and ; divides tiers that have nodes");
+  }
+  static_assert(kMaxNodes == 64);
+  return beyond == 0 ? kAccepted : refuse("nodes are numbered from 0 to 63");
+}
+
+ParseResult parse_zpool_size(std::string_view text, TierSpec* out) {
+  std::uint64_t bytes = 0;
+  if (!parse_size(text, &bytes)) return refuse("the zpool's SIZE needs a unit, as in 4G");
+  if (bytes < kMinZpoolBytes) return refuse("a zpool needs at least 1M");
+  out->capacity_bytes = bytes;
+  return kAccepted;
+}
+
 ParseResult parse_tier(std::string_view text, TierSpec* out) {
-  const std::size_t colon = text.find(':');
-  const std::string_view name = text.substr(0, colon);
+  const std::size_t end = text.find_first_of(":=");
+  const bool alone = end == std::string_view::npos;
+  const std::string_view name = text.substr(0, end);
   for (const TierName& tier : kTierNames) {
     if (name != tier.name) continue;
     if (tier.refusal != nullptr) return refuse(tier.refusal);
-    *out = {tier.kind, 0};
-    if (colon == std::string_view::npos) return kAccepted;
-    if (tier.kind == TierKind::kDram) return refuse("the size of dram is option FAST");
-    std::uint64_t bytes = 0;
-    if (!parse_size(tail(text, colon + 1), &bytes))
-      return refuse("the zpool's SIZE needs a unit, as in 4G");
-    if (bytes < kMinZpoolBytes) return refuse("a zpool needs at least 1M");
-    out->capacity_bytes = bytes;
-    return kAccepted;
+    *out = {tier.kind, 0, {}};
+    const bool store = tier.kind == TierKind::kZpool;
+    if (!alone && text[end] == '=') {
+      if (store) return refuse("a zpool has a size, not nodes, as in zpool:4G");
+      return parse_tier_nodes(tail(text, end + 1), out);
+    }
+    if (store) return alone ? kAccepted : parse_zpool_size(tail(text, end + 1), out);
+    if (tier.kind != TierKind::kDram) return refuse("cxl and pmem need nodes, as in cxl=node:2");
+    return alone ? kAccepted : refuse("the size of dram is option FAST");
   }
   return refuse("no such tier");
+}
+
+// Whether `tier` may follow what is in the chain.
+ParseResult append_tier(const TierSpec& tier, TierChain* chain) {
+  if (chain->find(tier.kind) != nullptr) return refuse("a tier is named twice");
+  if (chain->find(TierKind::kZpool) != nullptr) return refuse("the zpool comes last");
+  if (chain->count == 0 && tier.kind != TierKind::kDram) {
+    return refuse("the chain starts with dram");
+  }
+  for (std::uint32_t i = 0; i < chain->count; ++i) {
+    if (!(chain->tiers[i].nodes & tier.nodes).empty()) return refuse("a node is named twice");
+  }
+  static_assert(kMaxTiers >= std::size(kTierNames));  // each kind once: never more than there are
+  chain->tiers[chain->count++] = tier;
+  return kAccepted;
 }
 
 void write_size(std::uint64_t bytes, TextWriter& out) {
@@ -131,6 +169,23 @@ bool parse_decimal(std::string_view text, std::uint64_t* out) {
   return true;
 }
 
+void write_nodes(NodeSet nodes, TextWriter& out) {
+  bool first = true;
+  for (unsigned node = 0; node < kMaxNodes; ++node) {
+    if (!nodes.contains(node)) continue;
+    unsigned last = node;
+    while (nodes.contains(last + 1)) ++last;
+    if (!first) out.put(',');
+    first = false;
+    out.put_number(node);
+    if (last != node) {
+      out.put('-');
+      out.put_number(last);
+    }
+    node = last;
+  }
+}
+
 ParseResult parse_value(OptionId, std::string_view text, FastBudget* out) {
   if (text == "auto") {
     *out = {};
@@ -149,19 +204,16 @@ ParseResult parse_value(OptionId, std::string_view text, FastBudget* out) {
 }
 
 ParseResult parse_value(OptionId, std::string_view text, TierChain* out) {
-  TierChain chain;
-  chain = TierChain{.tiers = {}, .count = 0};
+  TierChain chain{.tiers = {}, .count = 0};
+  // A list of nodes has commas of its own.
+  const char divider = text.find_first_of(";=") == std::string_view::npos ? ',' : ';';
   while (true) {
-    const std::size_t comma = text.find(',');
+    const std::size_t end = text.find(divider);
     TierSpec tier;
-    if (const ParseResult r = parse_tier(text.substr(0, comma), &tier); !r.ok) return r;
-    if (chain.find(tier.kind) != nullptr) return refuse("a tier is named twice");
-    if (chain.count == 0 && tier.kind != TierKind::kDram)
-      return refuse("the chain starts with dram");
-    chain.tiers[chain.count++] = tier;  // each kind once: never more than there are kinds
-    static_assert(kMaxTiers >= std::size(kTierNames));
-    if (comma == std::string_view::npos) break;
-    text.remove_prefix(comma + 1);
+    if (const ParseResult r = parse_tier(text.substr(0, end), &tier); !r.ok) return r;
+    if (const ParseResult r = append_tier(tier, &chain); !r.ok) return r;
+    if (end == std::string_view::npos) break;
+    text.remove_prefix(end + 1);
   }
   if (chain.count < 2) return refuse("dram alone leaves nowhere to move to; that is policy none");
   *out = chain;
@@ -253,14 +305,18 @@ void write_value(OptionId, const FastBudget& value, TextWriter& out) {
 }
 
 void write_value(OptionId, const TierChain& value, TextWriter& out) {
+  const char divider = value.names_nodes() ? ';' : ',';
   for (std::uint32_t i = 0; i < value.count; ++i) {
-    if (i != 0) out.put(',');
-    for (const TierName& tier : kTierNames) {
-      if (tier.refusal == nullptr && tier.kind == value.tiers[i].kind) out.put(tier.name);
+    const TierSpec& tier = value.tiers[i];
+    if (i != 0) out.put(divider);
+    out.put(to_string(tier.kind));
+    if (!tier.nodes.empty()) {
+      out.put("=node:");
+      write_nodes(tier.nodes, out);
     }
-    if (value.tiers[i].capacity_bytes != 0) {
+    if (tier.capacity_bytes != 0) {
       out.put(':');
-      write_size(value.tiers[i].capacity_bytes, out);
+      write_size(tier.capacity_bytes, out);
     }
   }
 }
@@ -306,6 +362,13 @@ void write_value(OptionId, std::uint64_t value, TextWriter& out) {
 }
 
 }  // namespace config
+
+const char* to_string(TierKind kind) {
+  for (const config::TierName& tier : config::kTierNames) {
+    if (tier.refusal == nullptr && tier.kind == kind) return tier.name;
+  }
+  return "?";
+}
 
 bool parse_size(std::string_view text, std::uint64_t* bytes) {
   if (text == "0") {

@@ -34,6 +34,9 @@ void write_value(OptionId id, bool value, TextWriter& out);
 void write_value(OptionId id, std::uint32_t value, TextWriter& out);
 void write_value(OptionId id, std::uint64_t value, TextWriter& out);
 
+// "0-3,8"; nothing for the empty set.
+void write_nodes(NodeSet nodes, TextWriter& out);
+
 // substr(from) without its check, which would need the C++ library's exceptions. Requires: from <=
 // text.size().
 constexpr std::string_view tail(std::string_view text, std::size_t from) {

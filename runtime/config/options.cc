@@ -108,10 +108,7 @@ void take_variable(std::string_view name, std::string_view value, Options* out,
     const ParseResult result = parse_option(option.id, value, out);
     source = result.ok ? OptionSource::kEnvironment : OptionSource::kRefused;
     if (result.ok) return;
-    diagnostics->add({"heaptier: ", option.env, "=", value.substr(0, kShownValue),
-                      " is not accepted", result.reason ? " (" : "",
-                      result.reason ? result.reason : "", result.reason ? ")" : "",
-                      "; accepted: ", option.accepted, "; using ", option.fallback, " instead"});
+    tell_refusal(option.id, value, result.reason, diagnostics);
     return;
   }
   if (name == "STATS_PID") return take_stats_pid(value, out, diagnostics);
@@ -149,6 +146,14 @@ ParseResult parse_option(OptionId id, std::string_view value, Options* out) {
       break;
   }
   return {false, "no such option"};
+}
+
+void tell_refusal(OptionId id, std::string_view value, const char* reason,
+                  Diagnostics* diagnostics) {
+  const OptionInfo& option = option_info(id);
+  diagnostics->add({"heaptier: ", option.env, "=", value.substr(0, kShownValue), " is not accepted",
+                    reason ? " (" : "", reason ? reason : "", reason ? ")" : "",
+                    "; accepted: ", option.accepted, "; using ", option.fallback, " instead"});
 }
 
 void parse_environment(const char* const* envp, Options* out, Diagnostics* diagnostics) {

@@ -10,6 +10,7 @@
 #include <span>
 #include <string_view>
 
+#include "runtime/base/node_set.h"
 #include "runtime/config/diagnostics.h"
 
 namespace heaptier {
@@ -44,16 +45,20 @@ struct FastBudget {
   friend bool operator==(const FastBudget&, const FastBudget&) = default;
 };
 
-enum class TierKind : std::uint8_t { kDram, kZpool };
+// dram, cxl and pmem are memory of nodes, zpool is a store.
+enum class TierKind : std::uint8_t { kDram, kCxl, kPmem, kZpool };
+const char* to_string(TierKind kind);
 struct TierSpec {
   TierKind kind = TierKind::kDram;
   std::uint64_t capacity_bytes = 0;  // 0: the tier's default (zpool: half of physical memory)
+  NodeSet nodes;                     // none: dram's are those that are fastest (topology/ranking.h)
   friend bool operator==(const TierSpec&, const TierSpec&) = default;
 };
 inline constexpr std::size_t kMaxTiers = 8;
-// The demotion chain, fastest first; always starts with dram.
+// The demotion chain, fastest first; always starts with dram, and a zpool comes last. No tier and
+// no node is in it twice. Whether this machine has the nodes is topology/chain.h's to say.
 struct TierChain {
-  TierSpec tiers[kMaxTiers] = {{TierKind::kDram, 0}, {TierKind::kZpool, 0}};
+  TierSpec tiers[kMaxTiers] = {{TierKind::kDram, 0, {}}, {TierKind::kZpool, 0, {}}};
   std::uint32_t count = 2;
   // nullptr when the chain has no such tier.
   const TierSpec* find(TierKind kind) const {
@@ -61,6 +66,12 @@ struct TierChain {
       if (tiers[i].kind == kind) return &tiers[i];
     }
     return nullptr;
+  }
+  bool names_nodes() const {
+    for (std::uint32_t i = 0; i < count; ++i) {
+      if (!tiers[i].nodes.empty()) return true;
+    }
+    return false;
   }
   friend bool operator==(const TierChain&, const TierChain&) = default;
 };
@@ -121,6 +132,11 @@ struct [[nodiscard]] ParseResult {
 
 // Parses `value` as option `id` into its field of *out. On refusal *out is unchanged.
 ParseResult parse_option(OptionId id, std::string_view value, Options* out);
+
+// The line about a variable's value that was refused: name, value, reason (may be nullptr), what is
+// accepted and what is used instead.
+void tell_refusal(OptionId id, std::string_view value, const char* reason,
+                  Diagnostics* diagnostics);
 
 // Reads every HEAPTIER_* variable of `envp` (NULL-terminated, may be nullptr). What is wrong costs
 // one line in *diagnostics each, never the start: a bad value leaves the default, an unknown name

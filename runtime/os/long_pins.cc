@@ -1,13 +1,11 @@
 #include "runtime/os/long_pins.h"
 
 #include <fcntl.h>
-#include <sys/syscall.h>
 #include <unistd.h>
 
-#include <cstdint>
 #include <cstring>
 
-#include "runtime/os/raw_syscall.h"
+#include "runtime/os/directory.h"
 
 namespace heaptier::os {
 namespace {
@@ -15,15 +13,6 @@ namespace {
 bool starts_with(const char* text, const char* prefix) {
   return std::strncmp(text, prefix, std::strlen(prefix)) == 0;
 }
-
-// <linux/dirent.h> as getdents64(2) documents it.
-struct Dirent64 {
-  std::uint64_t ino;
-  std::int64_t off;
-  std::uint16_t reclen;
-  std::uint8_t type;
-  char name[1];  // of any length
-};
 
 }  // namespace
 
@@ -61,26 +50,18 @@ bool process_may_hold_long_pins() {
   if (dir < 0) return true;
   bool may = false;
   bool any = false;
-  char buffer[4096];
-  for (;;) {
-    const long n = raw_syscall(SYS_getdents64, dir, buffer, sizeof buffer);
-    if (n < 0) may = true;
-    if (n <= 0 || may) break;
-    for (long at = 0; at < n && !may;) {
-      const auto* entry = reinterpret_cast<const Dirent64*>(buffer + at);
-      at += entry->reclen;
-      if (entry->name[0] == '.') continue;
-      any = true;
-      char target[128];
-      const ssize_t length = readlinkat(dir, entry->name, target, sizeof target - 1);
-      if (length <= 0) continue;  // closed meanwhile
-      target[length] = '\0';
-      may = link_may_pin(target);
-    }
-  }
+  const Errno e = each_name(dir, [&](const char* name) {
+    any = true;
+    char target[128];
+    const ssize_t length = readlinkat(dir, name, target, sizeof target - 1);
+    if (length <= 0) return true;  // closed meanwhile
+    target[length] = '\0';
+    may = link_may_pin(target);
+    return !may;
+  });
   close(dir);
   // An empty table: the main thread has left and its table with it; others may hold anything.
-  return may || !any;
+  return may || !any || e.failed();
 }
 
 }  // namespace heaptier::os

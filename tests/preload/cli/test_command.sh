@@ -87,7 +87,17 @@ mistake "--fast needs a value; accepted: $sizes" --fast
 mistake "--fast=2 is not accepted (a size needs a unit); accepted: $sizes" --fast 2
 mistake "--fast=2X is not accepted; accepted: $sizes" --fast=2X
 mistake "--fast=a?b is not accepted; accepted: $sizes" --fast="$(printf 'a\nb')"
-mistake '--tiers=dram,node:1 is not accepted (tier node: is not built yet in this version); accepted: dram,zpool or dram,zpool:SIZE' --tiers dram,node:1
+tiers='dram,zpool, with a size as in dram,zpool:4G, or tiers by node as in dram=node:0-1;cxl=node:2;pmem=node:3;zpool:2G'
+mistake "--tiers=dram,node:1 is not accepted (nodes belong to a tier, as in cxl=node:1); accepted: $tiers" --tiers dram,node:1
+mistake "--tiers=dram=node:0;cxl=node:0 is not accepted (a node is named twice); accepted: $tiers" --tiers 'dram=node:0;cxl=node:0'
+nodes=$(sed -n 's/^Mems_allowed_list:[[:space:]]*//p' /proc/self/status)
+if [ "$(cat /sys/devices/system/node/has_memory 2>/dev/null)" = "$nodes" ] && [ ! -e /sys/devices/system/node/node63 ]; then
+  mistake "--tiers=dram=node:$nodes;cxl=node:63 is not accepted (there is no node 63; nodes with memory: $nodes); accepted: $tiers" \
+    --tiers "dram=node:$nodes;cxl=node:63"
+  expect 0 '' "dram=node:$nodes;zpool:1G" h run --tiers "dram=node:$nodes;zpool:1G" -- sh -c 'echo "$HEAPTIER_TIERS"'
+else
+  echo 'skipped: nodes of this host held against --tiers'
+fi
 mistake '--heap=tcmalloc is not accepted; accepted: jemalloc, mimalloc or none' --heap tcmalloc
 mistake '--policy=lru is not accepted; accepted: hotset or none' --policy lru
 mistake '--codec=zstd:20 is not accepted; accepted: lz4, zstd or zstd:LEVEL with LEVEL from 1 to 19' --codec zstd:20

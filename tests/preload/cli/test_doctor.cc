@@ -6,6 +6,7 @@
 #include <string>
 
 #include "preload/cli/doctor.h"
+#include "tests/unit/topology/machines.h"
 
 namespace heaptier::cli {
 namespace {
@@ -24,7 +25,7 @@ HostFacts good_host() {
   facts.physical_bytes = 16ull << 30;
   facts.available_bytes = 8ull << 30;
   facts.seccomp = 0;
-  facts.nodes = 1;
+  facts.topology = *topology_of(machine({{0, "0-3", 1024, "10"}}, "0", "0", "0"));
   return facts;
 }
 
@@ -90,8 +91,7 @@ TEST(Doctor, LimitsAreNoObstacle) {
   facts.process_vm_readv = false;
   facts.cgroup_limit = 512ull << 20;
   facts.swap_bytes = 1ull << 30;
-  facts.nodes = 3;
-  facts.nodes_without_cpu = 1;
+  facts.topology = *topology_of(four_nodes());
   const auto findings = examine(facts);
   EXPECT_TRUE(tiering_works(findings));
   for (const char* subject :
@@ -101,7 +101,7 @@ TEST(Doctor, LimitsAreNoObstacle) {
   }
   EXPECT_EQ(about(findings, "mappings").fix, "sudo sysctl -w vm.max_map_count=262144");
   EXPECT_NE(about(findings, "memory").meaning.find("512 MiB"), std::string::npos);
-  EXPECT_NE(about(findings, "NUMA").meaning.find("3 nodes, 1 without CPUs"), std::string::npos);
+  EXPECT_NE(about(findings, "NUMA").meaning.find("4 nodes, 2 without CPUs"), std::string::npos);
 }
 
 TEST(Doctor, WithoutTheLibraryNothingWorks) {
@@ -128,6 +128,100 @@ TEST(Doctor, JsonHasEveryFinding) {
   }
 }
 
+HostFacts tiered_host() {
+  HostFacts facts = good_host();
+  FakeFileTree tree = four_nodes_with_hmat();
+  kernel_tiers(&tree);
+  facts.topology = *topology_of(tree);
+  return facts;
+}
+
+TEST(Tiers, AreToldWithTheReason) {
+  const HostFacts facts = tiered_host();
+  const auto findings = examine(facts);
+  EXPECT_EQ(about(findings, "NUMA").meaning,
+            "4 nodes, 2 without CPUs; node tiers are not served yet in this version");
+  const std::string text = doctor_text(facts, findings);
+  EXPECT_NE(
+      text.find("Tiers of memory nodes, fastest first (free: above the watermarks)\n"
+                "  dram nodes 0-1: 1536 MiB, 384 MiB free; by the kernel's memory tiers\n"
+                "       node 0: 1024 MiB, 256 MiB free, 2 CPUs; memory_tier4; 100 ns, 204800 "
+                "MB/s; next node 2 at distance 24\n"
+                "       node 1: 512 MiB, 128 MiB free, 2 CPUs; memory_tier4; 100 ns, 204800 "
+                "MB/s; next node 2 at distance 24\n"
+                "  cxl  node 2: 512 MiB, 128 MiB free; by the kernel's memory tiers\n"
+                "       node 2: 512 MiB, 128 MiB free, no CPUs; memory_tier67; 300 ns, 40960 "
+                "MB/s; next node 3 at distance 38\n"
+                "  pmem node 3: 384 MiB, 96 MiB free; by the kernel's memory tiers\n"
+                "       node 3: 384 MiB, 96 MiB free, no CPUs, an NVDIMM; memory_tier225; 500 "
+                "ns, 20480 MB/s\n"),
+      std::string::npos)
+      << text;
+}
+
+TEST(Tiers, OneNodeIsOneTier) {
+  const HostFacts facts = good_host();
+  EXPECT_EQ(about(examine(facts), "NUMA").meaning, "1 node");
+  EXPECT_NE(doctor_text(facts, examine(facts))
+                .find("  dram node 0: 1024 MiB, 256 MiB free; nothing sets its nodes apart\n"),
+            std::string::npos);
+}
+
+TEST(Tiers, WhatIsLeftOutIsSaid) {
+  HostFacts facts = tiered_host();
+  facts.topology.allowed = NodeSet::of(0) | NodeSet::of(2);
+  facts.topology.possible = NodeSet::all();  // as hypervisors announce; no news
+  facts.topology.nodes_beyond = 6;
+  const auto findings = examine(facts);
+  EXPECT_NE(about(findings, "NUMA").meaning.find("the cpuset forbids nodes 1,3"),
+            std::string::npos);
+  const std::string text = doctor_text(facts, findings);
+  EXPECT_NE(text.find("  left out: nodes 1,3, outside of this process' cpuset\n"
+                      "  left out: 6 more, numbered 64 or higher\n"),
+            std::string::npos)
+      << text;
+}
+
+TEST(Tiers, TheVariableOverridesTheRanking) {
+  HostFacts facts = tiered_host();
+  facts.tiers_variable = "dram=node:1;cxl=node:2-3";
+  EXPECT_EQ(picture(ranking_of(facts)), "dram 1 > cxl 2,3");
+  const Finding refused = about(examine(facts), "HEAPTIER_TIERS");
+  EXPECT_EQ(refused.grade, Grade::kLimited);
+  EXPECT_NE(refused.meaning.find("not served yet"), std::string::npos);
+  EXPECT_NE(
+      doctor_text(facts, examine(facts)).find("  left out: node 0, in no tier of HEAPTIER_TIERS\n"),
+      std::string::npos);
+  facts.tiers_variable = "dram=node:0;cxl=node:8";
+  EXPECT_EQ(picture(ranking_of(facts)), "dram 0,1 > cxl 2 > pmem 3");
+  EXPECT_NE(about(examine(facts), "HEAPTIER_TIERS").meaning.find("there is no node 8"),
+            std::string::npos);
+  facts.tiers_variable = "dram,zpool:1G";
+  EXPECT_EQ(about(examine(facts), "HEAPTIER_TIERS").grade, Grade::kOk);
+  EXPECT_EQ(picture(ranking_of(facts)), "dram 0,1 > cxl 2 > pmem 3");
+}
+
+TEST(Tiers, AreInTheJson) {
+  const HostFacts facts = tiered_host();
+  const auto json = nlohmann::json::parse(doctor_json(facts, examine(facts)));
+  ASSERT_EQ(json["tiers"].size(), 3u);
+  EXPECT_EQ(json["tiers"][0]["nodes"], (nlohmann::json{0, 1}));
+  EXPECT_EQ(json["tiers"][2]["kind"], "pmem");
+  EXPECT_EQ(json["tiers"][1]["capacity_bytes"], 512u << 20);
+  EXPECT_EQ(json["tiers"][1]["reason"], to_string(RankReason::kKernelTier));
+  ASSERT_EQ(json["nodes"].size(), 4u);
+  EXPECT_EQ(json["nodes"][2]["tier"], 1);
+  EXPECT_EQ(json["nodes"][2]["read_latency_ns"], 300);
+  EXPECT_EQ(json["nodes"][2]["distances"]["3"], 38);
+  EXPECT_EQ(json["nodes"][2]["next"], nlohmann::json::array({3}));
+  EXPECT_EQ(json["nodes_beyond"], 0);
+  // What is not known is not there.
+  const HostFacts plain = good_host();
+  const auto little = nlohmann::json::parse(doctor_json(plain, examine(plain)));
+  EXPECT_FALSE(little["nodes"][0].contains("kernel_tier"));
+  EXPECT_FALSE(little["nodes"][0].contains("read_latency_ns"));
+}
+
 TEST(Host, Parsers) {
   HostFacts facts;
   parse_release("6.1.0-18-amd64", &facts);
@@ -151,7 +245,8 @@ TEST(Host, ThisOne) {
   const HostFacts facts = read_host();
   EXPECT_GE(facts.kernel_major, 4u);
   EXPECT_GT(facts.physical_bytes, 0u);
-  EXPECT_GE(facts.nodes, 1u);
+  EXPECT_FALSE(facts.topology.usable().empty());
+  EXPECT_GE(ranking_of(facts).count, 1u);
   EXPECT_EQ(examine(facts).empty(), false);
 }
 

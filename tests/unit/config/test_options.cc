@@ -141,7 +141,7 @@ TEST(ParseOption, Tiers) {
   EXPECT_EQ(options.tiers.count, 2u);
   EXPECT_EQ(options.tiers.find(TierKind::kZpool)->capacity_bytes, 1u << 20);
   EXPECT_EQ(parsed(OptionId::kTiers, "dram,node:1"),
-            "refused: tier node: is not built yet in this version");
+            "refused: nodes belong to a tier, as in cxl=node:1");
   EXPECT_EQ(parsed(OptionId::kTiers, "dram,zpool,file:/x"),
             "refused: tier file: is not built yet in this version");
   EXPECT_EQ(parsed(OptionId::kTiers, "dram,swap"),
@@ -158,6 +158,59 @@ TEST(ParseOption, Tiers) {
             "refused: the zpool's SIZE needs a unit, as in 4G");
   for (const char* bad : {"", ",", "dram,", ",zpool", "dram,,zpool", "dram zpool", "DRAM,zpool"}) {
     EXPECT_EQ(parsed(OptionId::kTiers, bad).substr(0, 7), "refused") << bad;
+  }
+}
+
+TEST(ParseOption, TiersOfNodes) {
+  for (const char* good : {"dram=node:0-1;cxl=node:2;pmem=node:3;zpool:2G", "dram=node:0;zpool",
+                           "dram;cxl=node:0-2,4,63", "dram=node:5;pmem=node:1;cxl=node:3"}) {
+    EXPECT_EQ(parsed(OptionId::kTiers, good), good);
+  }
+  EXPECT_EQ(parsed(OptionId::kTiers, "dram=node:1,0,2;zpool:2048M"), "dram=node:0-2;zpool:2G");
+  EXPECT_EQ(parsed(OptionId::kTiers, "dram;zpool:2G"), "dram,zpool:2G");
+  Options options;
+  ASSERT_TRUE(
+      parse_option(OptionId::kTiers, "dram=node:0-1;cxl=node:2;pmem=node:3;zpool:2G", &options).ok);
+  ASSERT_EQ(options.tiers.count, 4u);
+  EXPECT_TRUE(options.tiers.names_nodes());
+  EXPECT_EQ(options.tiers.find(TierKind::kDram)->nodes, NodeSet::of(0) | NodeSet::of(1));
+  EXPECT_EQ(options.tiers.tiers[2].kind, TierKind::kPmem);
+  EXPECT_EQ(options.tiers.find(TierKind::kZpool)->capacity_bytes, 2ull << 30);
+  EXPECT_FALSE(Options{}.tiers.names_nodes());
+}
+
+TEST(ParseOption, TiersOfNodesRefused) {
+  const struct {
+    const char* value;
+    const char* reason;
+  } kCases[] = {
+      {"dram=node:0;cxl=node:0", "a node is named twice"},
+      {"dram=node:0;cxl=node:1;pmem=node:1-2", "a node is named twice"},
+      {"dram=node:0;cxl=node:1;cxl=node:2", "a tier is named twice"},
+      {"dram=node:0;dram=node:1", "a tier is named twice"},
+      {"dram=node:0;zpool;cxl=node:1", "the zpool comes last"},
+      {"cxl=node:1;dram=node:0", "the chain starts with dram"},
+      {"dram=node:0", "dram alone leaves nowhere to move to; that is policy none"},
+      {"dram=node:64;zpool", "nodes are numbered from 0 to 63"},
+      {"dram=node:0-99;zpool", "nodes are numbered from 0 to 63"},
+      {"dram;cxl", "cxl and pmem need nodes, as in cxl=node:2"},
+      {"dram;pmem:2G", "cxl and pmem need nodes, as in cxl=node:2"},
+      {"dram=node:0;zpool=node:1", "a zpool has a size, not nodes, as in zpool:4G"},
+      {"dram=node:0;zpool:4", "the zpool's SIZE needs a unit, as in 4G"},
+      {"dram=0;zpool", "after = come nodes, as in cxl=node:2"},
+      {"dram=zpool:1G;zpool", "after = come nodes, as in cxl=node:2"},
+      {"dram=node:0;slow=node:1", "no such tier"},
+      {"dram=node:0;", "no such tier"},
+      {"dram=node:0;swap", "tier swap is not built yet in this version"},
+  };
+  for (const auto& c : kCases) {
+    EXPECT_EQ(parsed(OptionId::kTiers, c.value), std::string("refused: ") + c.reason) << c.value;
+  }
+  for (const char* bad : {"dram=node:;zpool", "dram=node:x;zpool", "dram=node:1-0;zpool",
+                          "dram=node:0,zpool", "dram=node:0\n;zpool", "dram=node:-1;zpool"}) {
+    EXPECT_EQ(parsed(OptionId::kTiers, bad),
+              "refused: nodes are a list like 0-1,4, and ; divides tiers that have nodes")
+        << bad;
   }
 }
 
@@ -344,10 +397,11 @@ TEST(FormatEffective, OneLineAnOption) {
 TEST(Fuzz, NonsenseIsRefusedAndSenseComesBack) {
   std::mt19937 random(20);
   const std::string_view kPieces[] = {
-      "dram", "zpool", ",",      ":",    "node", "json", "%p",
-      "%",    "auto",  "1",      "0",    "19",   "64",   "M",
-      "G",    "iB",    "zstd",   "lz4",  "1.5",  "-",    " ",
-      "K",    "none",  "inline", "\xff", "\n",   "8",    "99999999999999999999"};
+      "dram", "zpool",  ",",      ":",    "node", "json", "%p",
+      "%",    "auto",   "1",      "0",    "19",   "64",   "M",
+      "G",    "iB",     "zstd",   "lz4",  "1.5",  "-",    " ",
+      "K",    "none",   "inline", "\xff", "\n",   "8",    "99999999999999999999",
+      ";",    "=node:", "cxl",    "pmem", "0-1"};
   int accepted = 0;
   for (int round = 0; round < 200000; ++round) {
     std::string value;

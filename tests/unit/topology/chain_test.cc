@@ -1,0 +1,106 @@
+// The option TIERS against made-up machines: what is refused, in which words, and what is used.
+#include "runtime/topology/chain.h"
+
+#include <gtest/gtest.h>
+
+#include <string>
+
+#include "tests/unit/topology/machines.h"
+
+namespace heaptier {
+namespace {
+
+// Four nodes, of which 1 has no memory, 3 is not allowed and 4 is offline.
+FakeFileTree mixed_machine() {
+  FakeFileTree tree = machine({{0, "0", 64, "10 20 30 40"},
+                               {1, "1", 0, "20 10 30 40"},
+                               {2, "", 64, "30 30 10 40"},
+                               {3, "", 64, "40 40 40 10"}},
+                              "0-3", "0,2-3", "0-1", "0-2");
+  tree.files[kNodes + "possible"] = "0-4\n";
+  return tree;
+}
+
+TierChain chain_of(const std::string& text) {
+  Options options;
+  const ParseResult result = parse_option(OptionId::kTiers, text, &options);
+  EXPECT_TRUE(result.ok) << text << ": " << (result.reason ? result.reason : "");
+  return options.tiers;
+}
+
+TEST(CheckChain, NamesTheNodeAndWhatThereIs) {
+  const auto t = topology_of(mixed_machine());
+  const auto reason = [&](const char* chain) {
+    return std::string(check_chain(chain_of(chain), *t).reason);
+  };
+  EXPECT_EQ(reason("dram=node:0;cxl=node:2"), "");
+  EXPECT_EQ(reason("dram;cxl=node:2;zpool"), "");
+  EXPECT_EQ(reason("dram=node:0;cxl=node:7"), "there is no node 7; nodes with memory: 0,2");
+  EXPECT_EQ(reason("dram=node:63;cxl=node:2"), "there is no node 63; nodes with memory: 0,2");
+  EXPECT_EQ(reason("dram=node:0-1;cxl=node:2"), "node 1 has no memory; nodes with memory: 0,2");
+  EXPECT_EQ(reason("dram=node:0;cxl=node:4"), "node 4 is offline; nodes with memory: 0,2");
+  EXPECT_EQ(reason("dram=node:0;cxl=node:2-3"),
+            "node 3 is outside of this process' cpuset, which allows: 0,2");
+}
+
+// Until the engine places pages on nodes.
+TEST(NotServedYet, IsSaidOfEveryChainThatNeedsIt) {
+  const auto t = topology_of(mixed_machine());
+  const auto served = [&](const char* chain) {
+    return node_tiers_not_served_yet(chain_of(chain), *t) == nullptr;
+  };
+  EXPECT_TRUE(served("dram,zpool"));
+  EXPECT_TRUE(served("dram=node:0,2;zpool:1G"));
+  EXPECT_FALSE(served("dram=node:0;zpool:1G"));  // memory would come from node 2 all the same
+  EXPECT_FALSE(served("dram=node:0;cxl=node:2"));
+  EXPECT_FALSE(served("dram;pmem=node:2;zpool"));
+  EXPECT_STREQ(refuse_chain(chain_of("dram;pmem=node:2;zpool"), *t).reason,
+               "node tiers are not served yet in this version");
+  // What is wrong with the nodes comes first: it stays wrong.
+  EXPECT_STREQ(refuse_chain(chain_of("dram;pmem=node:7;zpool"), *t).reason,
+               "there is no node 7; nodes with memory: 0,2");
+}
+
+struct Settled {
+  Options options;
+  Diagnostics diagnostics;
+  FakeFileTree tree = mixed_machine();
+  explicit Settled(const std::string& variable) {
+    const char* envp[] = {variable.c_str(), nullptr};
+    parse_environment(envp, &options, &diagnostics);
+    settle_tiers(tree, std::string_view(variable).substr(variable.find('=') + 1), &options,
+                 &diagnostics);
+  }
+  OptionSource source() const { return options.source[static_cast<int>(OptionId::kTiers)]; }
+};
+
+TEST(SettleTiers, RefusalIsOneLineAndTheDefault) {
+  const Settled s("HEAPTIER_TIERS=dram=node:0;cxl=node:7");
+  EXPECT_EQ(s.diagnostics.text(),
+            "heaptier: HEAPTIER_TIERS=dram=node:0;cxl=node:7 is not accepted (there is no node 7; "
+            "nodes with memory: 0,2); accepted: " +
+                std::string(option_info(OptionId::kTiers).accepted) +
+                "; using dram,zpool instead\n");
+  EXPECT_EQ(s.options.tiers, TierChain{});
+  EXPECT_EQ(s.source(), OptionSource::kRefused);
+}
+
+TEST(SettleTiers, WhatIsServedStays) {
+  const Settled s("HEAPTIER_TIERS=dram=node:0,2;zpool:1G");
+  EXPECT_TRUE(s.diagnostics.empty()) << s.diagnostics.text();
+  EXPECT_EQ(text_of(s.options.tiers.tiers[0].nodes), "0,2");
+  EXPECT_EQ(s.options.tiers.find(TierKind::kZpool)->capacity_bytes, 1u << 30);
+  EXPECT_EQ(s.source(), OptionSource::kEnvironment);
+}
+
+TEST(SettleTiers, LooksAtNothingWhenNoNodeIsNamed) {
+  for (const char* variable :
+       {"HEAPTIER_TIERS=dram,zpool:1G", "HEAPTIER_TIERS=dram=node:x;zpool", "HEAPTIER_FAST=1G"}) {
+    const Settled s(variable);
+    EXPECT_EQ(s.tree.reads, 0) << variable;
+    EXPECT_LE(s.diagnostics.lines(), 1u) << variable;
+  }
+}
+
+}  // namespace
+}  // namespace heaptier
