@@ -150,7 +150,8 @@ Errno FaultLoop::restart_in_child(ShardedPort& fresh, void* stacks) {
   rescues_.store(0, std::memory_order_relaxed);
   paused_.store(0, std::memory_order_relaxed);
   // A lane of the parent's may have been about to step off.
-  for (std::atomic<bool>& stepping : stepping_off_) stepping.store(false, std::memory_order_relaxed);
+  for (std::atomic<bool>& stepping : stepping_off_)
+    stepping.store(false, std::memory_order_relaxed);
   Errno e = door::make_event(&stop_event_);
   if (e.ok()) e = start_class(class_.load(std::memory_order_relaxed), 1);
   if (e.failed()) stop();
