@@ -237,14 +237,19 @@ std::size_t SpanPool::metadata_bytes() const {
   return known * (sizeof(Span) + sizeof(*classes_)) + granules * sizeof(Granule);
 }
 
+// What their threads were about to do, or had done, is not known: they may have memory or not. So
+// they are emptied, and get memory like any other span when they are taken.
 void SpanPool::adopt_orphans() {
   if (in_transit_.load(std::memory_order_relaxed) == 0) return;
   const std::uint32_t known = known_spans();
   for (std::uint32_t span = 0; span < known; ++span) {
     if ((*this)[span].state != SpanState::kTransit) continue;
-    (*this)[span].state = SpanState::kWarm;
-    push_back(warm_, span);
-    warm_count_.fetch_add(1, std::memory_order_relaxed);
+    const AddressRange range{address(span), kSpanBytes};
+    std::size_t done = 0;
+    [[maybe_unused]] const Errno emptied = ops_->discard(&range, 1, &done);
+    (*this)[span].state = SpanState::kCold;
+    push_back(cold_, span);
+    held_.fetch_sub(1, std::memory_order_relaxed);
     leave_transit();
   }
 }

@@ -97,6 +97,7 @@ class FakeMemory final : public MemoryOps {
       if (discards_ == refuse.discard && *done >= count / 2) return {EIO};
       const AddressRange& r = ranges[*done];
       if (!inside(r.start, r.bytes)) return {EFAULT};
+      ASAN_UNPOISON_MEMORY_REGION(pointer(r.start), r.bytes);  // a second time does no harm
       std::memset(pointer(r.start), 0, r.bytes);
       if (!refuse.old_kernel) {
         ASAN_POISON_MEMORY_REGION(pointer(r.start), r.bytes);
