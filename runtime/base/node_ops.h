@@ -59,8 +59,9 @@ class NodeOps {
   // EPERM: not on this host) some pages may have moved, too. Addresses need no alignment.
   virtual Errno move_pages(const std::uintptr_t* pages, const int* nodes, int* status,
                            std::size_t count, std::size_t* unmoved) = 0;
-  // The same call's question: status[i] is the node of page i; -ENOENT: absent; -EFAULT: nothing
-  // is mapped there, or the zero page is (Linux 6.1: or no page table).
+  // The same call's question: status[i] is the node of page i; -ENOENT: absent, or under
+  // migration by the kernel itself; -EFAULT: nothing is mapped there, or the zero page is (Linux
+  // 6.1: absent ones, too).
   virtual Errno where(const std::uintptr_t* pages, int* status, std::size_t count) = 0;
   // mbind(2): where the range's pages come from, from now on. `move`: present ones follow, as far
   // as they can; nothing tells which. Every differing neighbour costs a VMA, of which a process

@@ -96,7 +96,7 @@ void NodeMover::move_batch() {
     while (next_target(&node)) {
       if (admit(node)) call(node);
     }
-  } while (wake_waiting());
+  } while (wake_waiting() || look_again());
 }
 
 // Asks where the pages are. What is absent or there already needs no room, no token and no call
@@ -105,15 +105,43 @@ void NodeMover::look() {
   for (std::size_t i = 0; i < count_; ++i) pages_[i] = moves_[i].page;
   where(pages_.data(), count_, results_.data());
   for (std::size_t i = 0; i < count_; ++i) {
-    const int at = results_[i];
     tried_[i] = 0;
-    if (at < 0) {
-      finish_error(i, -at);
-    } else if (static_cast<unsigned>(at) == moves_[i].node) {
-      finish(i, NodeMoveOutcome::kAlreadyThere, at);
-    } else {
-      wait_[i] = Wait::kFresh;
-    }
+    missed_[i] = false;
+    see(i, results_[i]);
+  }
+}
+
+// A page that the kernel itself migrates at this moment (NUMA balancing, compaction) looks absent,
+// to Linux 6.1 like no memory at all. So what was absent is looked for once more when the rest is
+// done. True: some turned up.
+bool NodeMover::look_again() {
+  std::size_t n = 0;
+  for (std::size_t i = 0; i < count_; ++i) {
+    if (wait_[i] != Wait::kAbsent) continue;
+    which_[n] = static_cast<std::uint16_t>(i);
+    pages_[n++] = moves_[i].page;
+  }
+  if (n == 0) return false;
+  where(pages_.data(), n, results_.data());
+  bool any = false;
+  for (std::size_t k = 0; k < n; ++k) {
+    see(which_[k], results_[k]);
+    any = any || wait_[which_[k]] == Wait::kFresh;
+  }
+  return any;
+}
+
+// What to do about a page that is at `at`, a node or -errno.
+void NodeMover::see(std::size_t i, int at) {
+  if ((at == -ENOENT || at == -EFAULT) && !missed_[i]) {
+    missed_[i] = true;
+    wait_[i] = Wait::kAbsent;
+  } else if (at < 0) {
+    finish_error(i, -at);
+  } else if (static_cast<unsigned>(at) == moves_[i].node) {
+    finish(i, NodeMoveOutcome::kAlreadyThere, at);
+  } else {
+    wait_[i] = Wait::kFresh;
   }
 }
 
@@ -190,7 +218,7 @@ void NodeMover::call(unsigned node) {
       ++tried_[i];
       wait_[i] = Wait::kAgain;
     } else {
-      finish_error(i, -result);
+      see(i, result);
     }
   }
   settle_unwritten(error, node);
@@ -219,7 +247,7 @@ void NodeMover::settle_unwritten(Errno error, unsigned node) {
     }
     rate_.give_back(moves_[i].bytes());
     if (at < 0) {
-      finish_error(i, -at);  // it went away meanwhile, or nobody can say any more
+      see(i, at);  // it went away meanwhile, or nobody can say any more
     } else if (error.failed() && error.code != EAGAIN && error.code != EINTR) {
       // For the whole call EACCES means the cpuset, for a page that it is shared.
       finish_error(i, error.code == EACCES ? ENODEV : error.code);

@@ -32,7 +32,7 @@ struct PageMove {
 enum class NodeMoveOutcome : std::uint8_t {
   kMoved,         // the target node
   kAlreadyThere,  // the target node
-  kAbsent,        // -ENOENT: untouched, freed, parked or in a store
+  kAbsent,        // -ENOENT: untouched, freed, parked or in a store (up to Linux 6.1: kNoMemory)
   kNoMemory,      // -EFAULT: nothing is mapped there, or the shared zero page is
   kShared,        // -EACCES: other processes map it, too (a forked child)
   kPinned,        // -EBUSY: did not move however often it was tried (pinned, or in constant use)
@@ -102,10 +102,17 @@ class NodeMover {
   const NodeMoveTally& total() const { return total_; }
 
  private:
-  enum class Wait : std::uint8_t { kNo, kFresh, kAgain };  // has its status; to be tried; once more
+  enum class Wait : std::uint8_t {
+    kNo,      // has its status
+    kFresh,   // to be tried
+    kAgain,   // did not move: once more, later
+    kAbsent,  // was not there: a second look, later
+  };
 
   void move_batch();
   void look();
+  bool look_again();
+  void see(std::size_t i, int at);
   bool next_target(unsigned* node) const;
   bool admit(unsigned node);
   void call(unsigned node);
@@ -127,6 +134,7 @@ class NodeMover {
   std::size_t count_ = 0;
   std::array<Wait, kBatch> wait_{};
   std::array<std::uint8_t, kBatch> tried_{};
+  std::array<bool, kBatch> missed_{};  // it was absent once
 
   // The call at hand: entry which_[k] of the batch is its k-th page.
   std::size_t calling_ = 0;

@@ -21,6 +21,7 @@ class FakeNodes final : public NodeOps {
     int node = 0;
     bool huge = false;    // the address is that of the block
     unsigned busy = 0;    // so many tries fail; ~0u: pinned
+    unsigned hidden = 0;  // for so many looks the kernel has it under migration: absent
     bool shared = false;  // with a child
     bool zero_page = false;
     bool splits_here = false;  // set by a move that failed for lack of room: what must not happen
@@ -109,8 +110,10 @@ class FakeNodes final : public NodeOps {
   Errno where(const std::uintptr_t* at, int* status, std::size_t count) override {
     if (Errno e = step(); e.failed()) return e;
     for (std::size_t i = 0; i < count; ++i) {
-      const Page* p = find(at[i]);
-      status[i] = p == nullptr ? -ENOENT : p->zero_page ? -EFAULT : p->node;
+      Page* p = find(at[i]);
+      const bool hidden = p != nullptr && p->hidden > 0;
+      if (hidden) --p->hidden;
+      status[i] = p == nullptr || hidden ? -ENOENT : p->zero_page ? -EFAULT : p->node;
     }
     return kOk;
   }

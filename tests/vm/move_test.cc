@@ -150,6 +150,12 @@ TEST_F(Nodes, MixedOutcomesInOrder) {
   (void)mover_.move(first, 1, &first_status);
   ASSERT_EQ(first_status, 2);
 
+  // Linux 6.1 makes no difference between an absent page and no mapping.
+  const std::uintptr_t nothing = memory.page(1);
+  int absent = 0;
+  mover_.where(&nothing, 1, &absent);
+  ASSERT_TRUE(absent == -ENOENT || absent == -EFAULT) << absent;
+
   const SplitCounts before;
   const std::vector<PageMove> list{
       {memory.page(0), 2},      {memory.page(1), 2},      {memory.page(2), 2},
@@ -160,7 +166,7 @@ TEST_F(Nodes, MixedOutcomesInOrder) {
   std::vector<int> status(list.size());
   const NodeMoveTally tally = mover_.move(list.data(), list.size(), status.data());
   EXPECT_EQ(status,
-            (std::vector<int>{2, -ENOENT, -EFAULT, 2, -EBUSY, 2, 3, -ENODEV, 2, -EBUSY, 3, 1}));
+            (std::vector<int>{2, absent, -EFAULT, 2, -EBUSY, 2, 3, -ENODEV, 2, -EBUSY, 3, 1}));
   EXPECT_EQ(tally.of(Outcome::kPinned), (NodeMoveTally::Line{2, kPageSize + kPageblockSize}));
   EXPECT_EQ(tally.of(Outcome::kAlreadyThere).entries, 1u);
   EXPECT_EQ(tally.of(Outcome::kMoved).entries, 6u);
@@ -384,6 +390,7 @@ TEST_F(Nodes, NoByteIsLostWhileEverythingMoves) {
     });
   }
   std::mt19937 random(99);
+  std::vector<int> odd;
   const auto end = std::chrono::steady_clock::now() + std::chrono::seconds(10);
   while (std::chrono::steady_clock::now() < end) {
     std::vector<PageMove> list;
@@ -399,14 +406,14 @@ TEST_F(Nodes, NoByteIsLostWhileEverythingMoves) {
     (void)mover_.move(list.data(), list.size(), status.data());
     for (std::size_t i = 0; i < list.size(); ++i) {
       // Balancing may have it isolated at the time: absent for a moment, or busy.
-      ASSERT_TRUE(status[i] == static_cast<int>(list[i].node) || status[i] == -EBUSY ||
-                  status[i] == -ENOENT)
-          << to_string(outcome_of(status[i])) << " " << status[i];
+      const bool busy = status[i] == -EBUSY || status[i] == -ENOENT || status[i] == -EFAULT;
+      if (status[i] != static_cast<int>(list[i].node) && !busy) odd.push_back(status[i]);
     }
   }
   stop.store(true);
   for (auto& writer : writers) writer.join();
   EXPECT_EQ(wrong.load(), 0u);
+  EXPECT_EQ(odd, std::vector<int>{});
   const NodeMoveTally& total = mover_.total();
   EXPECT_GT(total.of(Outcome::kMoved).entries, 200u);
   EXPECT_GT(checked.load(), 1000u);
@@ -414,7 +421,8 @@ TEST_F(Nodes, NoByteIsLostWhileEverythingMoves) {
   std::printf("moved %llu, busy %llu, absent %llu; checked %llu pages\n",
               static_cast<unsigned long long>(total.of(Outcome::kMoved).entries),
               static_cast<unsigned long long>(total.of(Outcome::kPinned).entries),
-              static_cast<unsigned long long>(total.of(Outcome::kAbsent).entries),
+              static_cast<unsigned long long>(total.of(Outcome::kAbsent).entries +
+                                              total.of(Outcome::kNoMemory).entries),
               static_cast<unsigned long long>(checked.load()));
 }
 

@@ -147,6 +147,18 @@ TEST_F(Mover, TriesAgainWithLongerPausesAndThenGivesUp) {
   EXPECT_EQ(nodes_.pauses, (std::vector<Nanos>{millis(1), millis(2), millis(4)}));
 }
 
+TEST_F(Mover, APageThatTheKernelHasUnderMigrationIsLookedForAgain) {
+  small(0).hidden = 1;
+  small(1).hidden = 2;
+  small(2, 2).hidden = 1;
+  small(3);
+  const NodeMoveTally tally =
+      move({{page(0), 2}, {page(1), 2}, {page(2), 2}, {page(3), 2}, {page(4), 2}});
+  EXPECT_EQ(statuses_, (std::vector<int>{2, -ENOENT, 2, 2, -ENOENT}));
+  EXPECT_EQ(tally.of(Outcome::kAlreadyThere).entries, 1u);
+  EXPECT_EQ(tally.of(Outcome::kAbsent).entries, 2u);
+}
+
 TEST_F(Mover, OneTryNeverSleeps) {
   small(0).busy = 1;
   small(1);
