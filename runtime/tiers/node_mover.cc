@@ -176,7 +176,8 @@ bool NodeMover::admit(unsigned node) {
       finish_error(i, ENOMEM);
       continue;
     }
-    if (m.huge && room.huge_blocks == 0) {
+    const bool compacts = limits_.compact_directly && room.pages >= kPlenty;
+    if (m.huge && room.huge_blocks == 0 && !compacts) {
       finish_error(i, ENOSPC);
       continue;
     }
@@ -188,7 +189,7 @@ bool NodeMover::admit(unsigned node) {
       continue;
     }
     room.pages -= pages;
-    if (m.huge) --room.huge_blocks;
+    if (m.huge && room.huge_blocks > 0) --room.huge_blocks;
     room.huge_blocks = std::min(room.huge_blocks, room.pages / kPagesPerBlock);
     bytes += m.bytes();
     which_[calling_] = static_cast<std::uint16_t>(i);

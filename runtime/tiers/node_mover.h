@@ -75,6 +75,11 @@ struct NodeMoverLimits {
   Nanos pause = micros(200);
   // At most so much in one call: while they are copied, touches of these pages wait.
   std::uint64_t call_bytes = std::uint64_t{16} << 20;
+  // A target that has pages in plenty but no free block (kPlenty) is tried all the same, and the
+  // kernel compacts it within the call: milliseconds, and the only compaction that takes no
+  // privilege. Seen to succeed where what lies in between is movable; where it fails, the huge page
+  // is split. So only for those who would split it next.
+  bool compact_directly = false;
 };
 
 class NodeMover {
@@ -82,6 +87,10 @@ class NodeMover {
   // How many entries are looked at together. 512: one pageblock of small pages; the kernel, too,
   // unmaps at most so many at once.
   static constexpr std::size_t kBatch = 512;
+
+  // For limits.compact_directly: pages above the watermark. Below some blocks' worth compaction
+  // has nothing to work with.
+  static constexpr std::uint64_t kPlenty = 16 * kPagesPerBlock;
 
   explicit NodeMover(NodeOps& ops, NodeMoverLimits limits = {}, RateLimit rate = {});
   NodeMover(const NodeMover&) = delete;

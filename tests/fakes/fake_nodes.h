@@ -30,6 +30,7 @@ class FakeNodes final : public NodeOps {
   std::map<std::uintptr_t, Page> pages;
   std::map<unsigned, NodeRoom> rooms;  // a node that is not here does not exist
   std::vector<unsigned> outside_cpuset;
+  std::vector<unsigned> compactable;  // a huge page finds room there while 512 pages are free
   // Somebody else takes so many pages of a node before each move_pages call.
   std::map<unsigned, std::uint64_t> thief;
   Nanos clock{1'000'000'000};
@@ -169,12 +170,13 @@ class FakeNodes final : public NodeOps {
     }
     const std::uint64_t size = p.huge ? kPagesPerBlock : 1;
     NodeRoom& to = rooms[node];
-    if (to.pages < size || (p.huge && to.huge_blocks == 0)) {
+    const bool compacts = std::ranges::count(compactable, node) > 0;
+    if (to.pages < size || (p.huge && to.huge_blocks == 0 && !compacts)) {
       if (p.huge) p.splits_here = true;
       return false;
     }
     to.pages -= size;
-    if (p.huge) --to.huge_blocks;
+    if (p.huge && to.huge_blocks > 0) --to.huge_blocks;
     to.huge_blocks = std::min(to.huge_blocks, to.pages / kPagesPerBlock);
     NodeRoom& from = rooms[static_cast<unsigned>(p.node)];
     from.pages += size;

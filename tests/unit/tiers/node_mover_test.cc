@@ -188,6 +188,20 @@ TEST_F(Mover, ATargetWithoutAFreeHugePageIsNotTried) {
   EXPECT_EQ(nodes_.splits(), 0u);
 }
 
+TEST_F(Mover, TheKernelCompactsWhereItIsAskedToAndHasPagesInPlenty) {
+  nodes_.rooms[2] = {9000, NodeMover::kPlenty + kPagesPerBlock, 0};
+  nodes_.compactable.push_back(2);
+  std::vector<PageMove> list;
+  for (std::size_t i = 0; i < 4; ++i) {
+    huge(i);
+    list.push_back({block(i), 2, true});
+  }
+  NodeMover mover(nodes_, {.compact_directly = true});
+  move(mover, list);
+  EXPECT_EQ(statuses_, (std::vector<int>{2, 2, -ENOSPC, -ENOSPC}));
+  EXPECT_EQ(nodes_.splits(), 0u);
+}
+
 TEST_F(Mover, AFullTargetIsNotTried) {
   nodes_.rooms[2] = {5000, 0, 0};
   for (std::size_t i = 0; i < 10; ++i) small(i);
