@@ -11,6 +11,7 @@ namespace {
 
 // MADV_ constants of Linux, here because only the rooms at the kernel's door include <sys/mman.h>;
 // the unit test compares them with it.
+constexpr int kAdviseDontNeed = 4;
 constexpr int kAdviseNoHugePage = 15;
 constexpr int kAdvisePopulateWrite = 23;  // Linux 5.14
 
@@ -244,9 +245,9 @@ void SpanPool::adopt_orphans() {
   const std::uint32_t known = known_spans();
   for (std::uint32_t span = 0; span < known; ++span) {
     if ((*this)[span].state != SpanState::kTransit) continue;
-    const AddressRange range{address(span), kSpanBytes};
-    std::size_t done = 0;
-    [[maybe_unused]] const Errno emptied = ops_->discard(&range, 1, &done);
+    // Not discard(): what it uses to do many at once may still mean the parent.
+    [[maybe_unused]] const Errno emptied =
+        ops_->advise(address(span), kSpanBytes, kAdviseDontNeed);
     (*this)[span].state = SpanState::kCold;
     push_back(cold_, span);
     held_.fetch_sub(1, std::memory_order_relaxed);
