@@ -246,8 +246,7 @@ void SpanPool::adopt_orphans() {
   for (std::uint32_t span = 0; span < known; ++span) {
     if ((*this)[span].state != SpanState::kTransit) continue;
     // Not discard(): what it uses to do many at once may still mean the parent.
-    [[maybe_unused]] const Errno emptied =
-        ops_->advise(address(span), kSpanBytes, kAdviseDontNeed);
+    [[maybe_unused]] const Errno emptied = ops_->advise(address(span), kSpanBytes, kAdviseDontNeed);
     (*this)[span].state = SpanState::kCold;
     push_back(cold_, span);
     held_.fetch_sub(1, std::memory_order_relaxed);
