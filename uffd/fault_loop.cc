@@ -201,7 +201,6 @@ void FaultLoop::supervise(Nanos now) {
 // Of the idle class: a sample for the messages that nobody has read, then one for every lane.
 unsigned FaultLoop::look_at_shard(unsigned shard, WorkerSample* samples) {
   WorkerSample& unread = samples[0];
-  unread = {};
   // A pause counts as progress: nothing was to be expected meanwhile.
   const std::uint64_t pauses = pauses_.load(std::memory_order_relaxed);
   const door::PollOutcome found = door::poll_two(port_->shard(shard).fd(), -1, 0);
@@ -211,7 +210,6 @@ unsigned FaultLoop::look_at_shard(unsigned shard, WorkerSample* samples) {
   for (unsigned n = 0; n < lanes_; ++n) {
     Worker& w = worker_of(shard, n);
     WorkerSample& s = samples[n + 1];
-    s = {};
     if (!w.started.load(std::memory_order_relaxed)) continue;
     if (found.lost) lose_shard(w);
     if (w.lost.load(std::memory_order_relaxed) != 0) unread.pending = false;
@@ -227,7 +225,7 @@ unsigned FaultLoop::look_at_shard(unsigned shard, WorkerSample* samples) {
   std::uint64_t& seen = worker_of(shard, 0).progress_seen;
   if (unread.pending && free_lane != nullptr && seen == unread.progress) {
     call_up(*free_lane);
-    ++samples[0].progress;
+    ++unread.progress;
   }
   seen = unread.progress;
   return lanes_ + 1;

@@ -6,7 +6,10 @@
 #pragma once
 
 #include <algorithm>
+#include <bit>
+#include <cstddef>
 #include <cstdint>
+#include <iterator>
 
 #include "uffd/thread_door.h"
 
@@ -22,8 +25,10 @@ class SupervisorPlace {
   // `serving`: where `handlers` handlers have served faults since the last look. True: the
   // thread's CPUs are to be set to *place.
   bool look(const CpuSet& allowed, const CpuSet& serving, unsigned handlers, CpuSet* place) {
-    for (int cpu = 0; cpu < CpuSet::kMost; ++cpu) {
-      if (serving.has(cpu)) ++served_[cpu];
+    for (std::size_t word = 0; word < std::size(serving.words); ++word) {
+      for (std::uint64_t rest = serving.words[word]; rest != 0; rest &= rest - 1) {
+        ++served_[word * 64 + static_cast<std::size_t>(std::countr_zero(rest))];
+      }
     }
     handlers_ += handlers;
     busy_looks_ += handlers != 0 ? 1 : 0;
