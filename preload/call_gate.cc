@@ -35,6 +35,7 @@ class Sink final : public ContentSink {
 constinit Sink the_sink;
 
 constinit std::atomic<bool> aside{false};
+constinit thread_local bool aside_for_thread = false;
 
 }  // namespace
 
@@ -57,6 +58,21 @@ bool HeapAside::now() {
   return aside.load(std::memory_order_acquire);
 }
 
+// Everybody takes the long way meanwhile, where it is seen whose thread it is.
+HeapAsideForThread::HeapAsideForThread() {
+  aside_for_thread = true;
+  gates.close_calls();
+}
+
+HeapAsideForThread::~HeapAsideForThread() {
+  aside_for_thread = false;
+  if (!HeapAside::now()) open_call_gate();  // otherwise it stays closed, as it was
+}
+
+bool HeapAsideForThread::now() {
+  return aside_for_thread;
+}
+
 ContentSink& content_sink() {
   return the_sink;
 }
@@ -73,6 +89,10 @@ void open_call_gate() {
     gates.other_serves.store(&mimalloc::heap(), std::memory_order_release);
   }
   gates.givers_pass.store(true, std::memory_order_release);
+  // Whoever had it closed meanwhile did so after saying why.
+  if (gates.memory_is_short.load(std::memory_order_relaxed) || engine().wants_wake()) {
+    gates.close_calls();
+  }
 }
 
 void allow_waking() {

@@ -42,4 +42,21 @@ class HeapAside {
   const OtherHeap* other_serves_;
 };
 
+// While one of these lives, what its thread asks for comes from the early heap. libc takes a little
+// memory for every thread that it makes, and a thread that makes one of heaptier's own must not
+// wait for the heap: for a page of it that is away, or for a lock of it held by somebody who waits
+// for such a page. It may be the one that has to see to it that those who serve faults get a CPU.
+//
+// Thread rule: one at a time, which is up to whoever starts heaptier's threads (Engine::wake, then
+// the background thread alone).
+class HeapAsideForThread {
+ public:
+  HeapAsideForThread();
+  ~HeapAsideForThread();
+  HeapAsideForThread(const HeapAsideForThread&) = delete;
+  HeapAsideForThread& operator=(const HeapAsideForThread&) = delete;
+  // Of the calling thread.
+  static bool now();
+};
+
 }  // namespace heaptier::preload

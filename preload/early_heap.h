@@ -1,5 +1,6 @@
-// Memory for the calls that come before, or while, heaptier finds out what the heap is: dlsym's own
-// calloc, above all. A static buffer; nothing in it is ever used again.
+// Memory for the calls that come before, or while, heaptier finds out what the heap is (dlsym's own
+// calloc, above all), and for those that libc makes on behalf of heaptier's own threads. A static
+// buffer; nothing in it is ever used again.
 //
 // Thread rule: any thread.
 #pragma once

@@ -100,6 +100,9 @@ void* allocate_long(std::size_t bytes, std::size_t align, bool zeroed, std::uint
     void* p = early_heap::allocate(bytes, align);
     return p != nullptr ? p : failed();
   }
+  if (HeapAsideForThread::now()) {
+    if (void* p = early_heap::allocate(bytes, align)) return p;
+  }
   start_other_heap(caller);
   wake_if_wanted(caller);
   void* p = nullptr;

@@ -9,6 +9,7 @@
 #include <cstdint>
 #include <cstdlib>
 
+#include "preload/call_gate.h"
 #include "preload/next_function.h"
 #include "preload/process.h"
 #include "runtime/base/errno.h"
@@ -43,6 +44,13 @@ constinit NextFunction<sighandler_t(int, sighandler_t)> set_signal{"signal"};
 bool is_own_code(std::uintptr_t caller) {
   const auto start = reinterpret_cast<std::uintptr_t>(&__ehdr_start);
   return caller - start < reinterpret_cast<std::uintptr_t>(&etext) - start;
+}
+
+// For heaptier's own threads, which do not fault.
+int create_own_thread(pthread_t* thread, const pthread_attr_t* attributes, void* (*routine)(void*),
+                      void* argument) {
+  HeapAsideForThread own_memory;
+  return create_thread.call(thread, attributes, routine, argument);
 }
 
 // Its destructor runs in every ending of a thread, pthread_exit and cancellation too.
@@ -146,7 +154,8 @@ int create_counted(const Start& what, int no_memory, Create create) {
 
 void watch_threads() {
   if (pthread_key_create(&thread_ends, on_thread_end) != 0) return;
-  os::use_thread_creator(create_thread.look_up());  // the engine's own threads do not fault
+  (void)create_thread.look_up();
+  os::use_thread_creator(create_own_thread);
   note_thread_start();
   expect_thread_end();
   watching.store(true, std::memory_order_release);

@@ -38,8 +38,5 @@ bool thread_is_alive(std::uint32_t tid);
 void sleep_for(Nanos length);
 // CPU time used by the calling thread.
 Nanos thread_cpu_time();
-// Lowers the calling thread below ordinary ones (nice 5): background work yields to the
-// application.
-void run_in_background();
 
 }  // namespace heaptier::os

@@ -6,15 +6,22 @@
 #include <signal.h>
 #include <spawn.h>
 #include <sys/mman.h>
+#include <sys/ptrace.h>
 #include <sys/syscall.h>
 #include <sys/time.h>
+#include <sys/uio.h>
+#include <sys/user.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 #include <cerrno>
 #include <cstdlib>
 #include <cstring>
+#include <filesystem>
+#include <fstream>
 #include <memory>
+#include <string>
+#include <vector>
 
 #include "tests/support/managed.h"
 #include "tests/support/process.h"
@@ -460,6 +467,83 @@ HEAPTIER_ROLE(daemon) {
       right(area) && put_at(area.data(), area.size(), Place::kStored) && right(area) ? 'y' : 'n';
   return write(report, &verdict, 1) == 1 ? 0 : 6;
 }
+
+#if defined(__x86_64__)
+std::vector<pid_t> heaptiers_threads(pid_t process) {
+  std::vector<pid_t> found;
+  const std::filesystem::path tasks = "/proc/" + std::to_string(process) + "/task";
+  for (const auto& task : std::filesystem::directory_iterator(tasks)) {
+    std::string name;
+    std::ifstream(task.path() / "comm") >> name;
+    if (name.starts_with("heaptier")) found.push_back(std::stoi(task.path().filename()));
+  }
+  return found;
+}
+
+// Where libc keeps the thread's table of thread-local storage, which it takes from malloc: the word
+// behind the first of its control block. 0: not to be learnt.
+std::uintptr_t thread_table(pid_t process, pid_t thread) {
+  if (ptrace(PTRACE_SEIZE, thread, nullptr, nullptr) != 0) return 0;
+  user_regs_struct registers{};
+  std::uintptr_t table = 0;
+  if (ptrace(PTRACE_INTERRUPT, thread, nullptr, nullptr) == 0 &&
+      waitpid(thread, nullptr, __WALL) == thread &&
+      ptrace(PTRACE_GETREGS, thread, nullptr, &registers) == 0) {
+    iovec here{&table, sizeof table};
+    // NOLINTNEXTLINE(performance-no-int-to-ptr)
+    iovec there{reinterpret_cast<void*>(registers.fs_base + sizeof table), sizeof table};
+    if (process_vm_readv(process, &here, 1, &there, 1, 0) != sizeof table) table = 0;
+  }
+  ptrace(PTRACE_DETACH, thread, nullptr, nullptr);
+  return table;
+}
+
+// A child makes some of its handlers late, when they are first wanted: the thread that does so may
+// not wait for a page of the heap, since it is the one that gets the other handlers a CPU.
+TEST(ForkInMotion, HandlersMadeLateTakeNothingFromTheHeap) {
+  Area area(kPageblock, 105);
+  ASSERT_TRUE(area.put_at(Place::kStored));
+  if (!tiered()) GTEST_SKIP() << "no handlers";
+  int report[2];
+  ASSERT_EQ(pipe2(report, O_CLOEXEC), 0);
+  const pid_t child = fork();
+  ASSERT_GE(child, 0);
+  if (child == 0) {
+    // On a CPU that never rests a handler of the idle class starves, and others are made.
+    const std::size_t first = heaptiers_threads(getpid()).size();
+    cpu_set_t one;
+    CPU_ZERO(&one);
+    CPU_SET(sched_getcpu(), &one);
+    if (sched_setaffinity(0, sizeof one, &one) != 0) _exit(50);
+    std::thread([] {
+      for (volatile int i = 0;;) i = i + 1;
+    }).detach();
+    char grown = 'n';
+    for (int round = 0; grown == 'n' && round < 500; ++round) {
+      shove(area.data(), area.size());
+      if (!right(area)) _exit(kWrongBytes);
+      if (heaptiers_threads(getpid()).size() > first) grown = 'y';
+    }
+    if (write(report[1], &grown, 1) != 1) _exit(51);
+    for (;;) pause();
+  }
+  close(report[1]);
+  char grown = '-';
+  EXPECT_EQ(read(report[0], &grown, 1), 1);
+  EXPECT_EQ(grown, 'y') << "no handler was made late";
+  int seen = 0;
+  for (const pid_t thread : heaptiers_threads(child)) {
+    const std::uintptr_t table = thread_table(child, thread);
+    if (table == 0) continue;
+    ++seen;
+    EXPECT_EQ(places_of(reinterpret_cast<void*>(table & ~(kPage - 1)), kPage), "u") << thread;
+  }
+  kill(child, SIGKILL);
+  (void)wait_for(child, 20);
+  close(report[0]);
+  if (seen == 0) GTEST_SKIP() << "threads of a child may not be traced here";
+}
+#endif
 
 TEST(ForkInMotion, Daemon) {
   int report[2];
