@@ -58,6 +58,10 @@ struct Core {
   std::atomic<std::uint64_t> reclaim_hand{0};
   // Until then the store is known to be full and is not asked on behalf of faults.
   std::atomic<std::int64_t> store_full_until{0};
+  // Until then pages of main memory are known to refuse, and are not tried on behalf of faults; and
+  // the length of that rest, 0 when some could leave (reclaim.h).
+  std::atomic<std::int64_t> reclaim_rests_until{0};
+  std::atomic<std::int64_t> reclaim_rest{0};
   // Kernel id of the thread that is inside read_pages(), 0: none.
   std::atomic<std::uint32_t> reading_tid{0};
   // Set to wake the background thread (engine.h).

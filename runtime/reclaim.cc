@@ -1,5 +1,7 @@
 #include "runtime/reclaim.h"
 
+#include <algorithm>
+
 #include "runtime/discard.h"
 #include "runtime/migration.h"
 
@@ -16,8 +18,13 @@ constexpr std::uint32_t kEnough = 24;
 // Looked at in vain before giving up.
 constexpr std::uint32_t kMostSpans = 48;
 constexpr std::uint32_t kMostBlocks = 8192;
-// Tried in vain, because they would not shrink, before giving up.
+// Tried in vain, because they would not shrink or the kernel would not move them (pinned, shared
+// with a forked child), before giving up.
 constexpr std::uint32_t kMostRefusals = 48;
+// When the kernel would not, nobody tries on behalf of a fault for so long, doubled while it stays
+// in vain: of a heap that a fork has just shared hardly a page can move.
+constexpr Nanos kShortestRest = millis(1);
+constexpr Nanos kLongestRest = millis(64);
 constexpr Nanos kStoreFullRest = millis(500);
 
 bool worth_looking(const Core& core, BlockIndex b) {
@@ -27,16 +34,22 @@ bool worth_looking(const Core& core, BlockIndex b) {
          block.count(PageState::kResident) > block.resting.load(std::memory_order_relaxed);
 }
 
-// *full: the store refused for lack of room.
-std::uint32_t evict_main(Core& core, Worker& w, bool* full) {
-  Migration migration(core, w);
-  const std::uint64_t limit = std::uint64_t{core.space.block_limit()} * kSpansPerBlock;
-  if (limit == 0) return 0;
+struct Eviction {
   std::uint32_t stored = 0;
+  std::uint32_t busy = 0;
+  std::uint32_t incompressible = 0;  // these rest by themselves (rest.h)
+  bool full = false;                 // the store refused for lack of room
+};
+
+Eviction evict_main(Core& core, Worker& w) {
+  Migration migration(core, w);
+  Eviction done;
+  const std::uint64_t limit = std::uint64_t{core.space.block_limit()} * kSpansPerBlock;
+  if (limit == 0) return done;
   std::uint32_t blocks = 0;
-  std::uint32_t refusals = 0;
-  for (std::uint32_t spans = 0; spans < kMostSpans && blocks < kMostBlocks && stored < kEnough &&
-                                refusals < kMostRefusals;) {
+  for (std::uint32_t spans = 0; spans < kMostSpans && blocks < kMostBlocks &&
+                                done.stored < kEnough &&
+                                done.busy + done.incompressible < kMostRefusals;) {
     const std::uint64_t at = core.reclaim_hand.fetch_add(1, std::memory_order_relaxed) % limit;
     const BlockIndex b{static_cast<std::uint32_t>(at / kSpansPerBlock)};
     if (!worth_looking(core, b)) {
@@ -49,16 +62,27 @@ std::uint32_t evict_main(Core& core, Worker& w, bool* full) {
     }
     ++spans;
     const PageSpan span{static_cast<std::uint32_t>(at % kSpansPerBlock) * kSpanPages, kSpanPages};
-    if (migration.park(b, Parking::kSpared, span).moved == 0) continue;
+    const MoveOutcome parked = migration.park(b, Parking::kSpared, span);
+    done.busy += parked.busy;
+    if (parked.moved == 0) continue;
     const MoveOutcome out = migration.store(b, kSpanPages, Evictor::kInline, span);
-    stored += out.moved;
-    refusals += out.incompressible;
+    done.stored += out.moved;
+    done.incompressible += out.incompressible;
     if (out.store_full) {
-      *full = true;
+      done.full = true;
       break;
     }
   }
-  return stored;
+  return done;
+}
+
+void rest_after(Core& core, const Eviction& e, Nanos now) {
+  if (e.full) core.store_full_until.store((now + kStoreFullRest).v, std::memory_order_relaxed);
+  if (e.busy < kMostRefusals / 2) return;
+  const Nanos last{core.reclaim_rest.load(std::memory_order_relaxed)};
+  const Nanos rest = std::clamp(last + last, kShortestRest, kLongestRest);
+  core.reclaim_rest.store(rest.v, std::memory_order_relaxed);
+  core.reclaim_rests_until.store((now + rest).v, std::memory_order_relaxed);
 }
 
 }  // namespace
@@ -72,9 +96,14 @@ Reclaimed reclaim_for_fault(Core& core, Worker& w) {
   }
   const Nanos now = core.ops.now();
   bool full = now.v < core.store_full_until.load(std::memory_order_relaxed);
-  if (!full) {
-    if (evict_main(core, w, &full) > 0) return Reclaimed::kSome;
-    if (full) core.store_full_until.store((now + kStoreFullRest).v, std::memory_order_relaxed);
+  if (!full && now.v >= core.reclaim_rests_until.load(std::memory_order_relaxed)) {
+    const Eviction e = evict_main(core, w);
+    if (e.stored > 0) {
+      core.reclaim_rest.store(0, std::memory_order_relaxed);
+      return Reclaimed::kSome;
+    }
+    rest_after(core, e, now);
+    full = e.full;
   }
   if (discard_fetched(core, kDiscards, Evictor::kInline) > 0) return Reclaimed::kSome;
   return full ? Reclaimed::kStoreFull : Reclaimed::kNothing;

@@ -326,6 +326,27 @@ TEST(Reclaim, ABudgetBelowWhatWillNotShrinkCostsNextToNothing) {
   h.check_books();
 }
 
+// As after a fork: nothing can be moved until the child is gone.
+TEST(Reclaim, PagesSharedWithAChildAreNotTriedAtEveryFault) {
+  SmallHeap h;
+  for (std::uint32_t i = 0; i < h.expected.size(); ++i) ASSERT_TRUE(h.write(i, 1000 + i));
+  for (std::uint32_t b = 0; b < 2; ++b) ASSERT_TRUE(h.migration.manage(h.block(b)).ok());
+  for (std::uint32_t i = 0; i < h.expected.size(); ++i) h.machine.page(h.home(i)).pinned = true;
+  h.core.high_pages.store(16);
+  for (int i = 0; i < 5000; ++i) {
+    EXPECT_EQ(reclaim_for_fault(h.core, h.handler[0]), Reclaimed::kNothing);
+    h.machine.clock = h.machine.clock + micros(100);
+  }
+  // 500 ms: 1, 2, 4, ... 64 ms apart, with at most one span too many each time.
+  EXPECT_LE(h.stats.refused_busy.get(), 15u * 128);
+  EXPECT_GT(h.stats.refused_busy.get(), 0u);
+  for (std::uint32_t i = 0; i < h.expected.size(); ++i) h.machine.page(h.home(i)).pinned = false;
+  h.machine.clock = h.machine.clock + millis(64);
+  EXPECT_EQ(reclaim_for_fault(h.core, h.handler[0]), Reclaimed::kSome) << "the child is gone";
+  h.core.high_pages.store(UINT64_MAX);
+  h.check_all();
+}
+
 TEST(Migration, ALostCopyPoisonsInsteadOfLying) {
   SmallHeap h;
   fill_all(h);
