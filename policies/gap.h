@@ -1,0 +1,68 @@
+// How long a page, or a huge page as a whole, goes untouched, in six bits: half octaves from an
+// eighth of a microsecond. It is measured as the time from parking to the first touch, which for
+// accesses that come at random is as long as the mean time between two of them, give or take a
+// factor of three. So single measurements are averaged, as logarithms.
+#pragma once
+
+#include <algorithm>
+#include <bit>
+#include <cstdint>
+
+#include "runtime/base/units.h"
+
+namespace heaptier {
+
+// 0: not known. The smaller, the hotter. 63: 4 minutes or longer.
+using Gap = std::uint8_t;
+inline constexpr Gap kUnknownGap = 0;
+inline constexpr Gap kLongestGap = 63;
+inline constexpr unsigned kGapsPerOctave = 2;
+
+constexpr Gap gap_of(Nanos length) {
+  if (length.v < 256) return 1;
+  const auto v = static_cast<std::uint64_t>(length.v) >> 7;
+  const auto octave = static_cast<unsigned>(std::bit_width(v)) - 1;
+  const auto half = octave == 0 ? 0U : static_cast<unsigned>(v >> (octave - 1) & 1);
+  return static_cast<Gap>(std::min<unsigned>(octave * kGapsPerOctave + half + 1, kLongestGap));
+}
+
+// A gap 2^octaves times as short.
+constexpr Gap hotter(Gap gap, unsigned octaves) {
+  const unsigned less = octaves * kGapsPerOctave;
+  return gap > less ? static_cast<Gap>(gap - less) : kUnknownGap;
+}
+
+// The estimate after one more measurement: the mean of all while they are few, later a quarter of
+// each new one.
+struct GapEstimate {
+  static constexpr std::uint8_t kMost = 4;
+  Gap gap = kUnknownGap;
+  std::uint8_t measured = 0;  // times, at most kMost
+
+  constexpr GapEstimate after(Gap one) const {
+    const unsigned n = std::min<unsigned>(measured + 1U, kMost);
+    // Rounded towards the new one, which would otherwise never be reached.
+    const unsigned up = one > gap ? n - 1 : 0;
+    return {static_cast<Gap>(((n - 1) * gap + one + up) / n), static_cast<std::uint8_t>(n)};
+  }
+};
+
+// Of a page, whose word has no room to count and for which measuring is dear.
+constexpr Gap mix_gaps(Gap so_far, Gap measured) {
+  return so_far == kUnknownGap ? measured : static_cast<Gap>((so_far + measured + 1) / 2);
+}
+
+// Whether what was measured on touch is worth promoting, with `limit` of PlacementPolicy. A huge
+// page four times: it is measured again at once, and 2 MiB are dear.
+constexpr bool worth_promoting(const GapEstimate& huge, Gap limit) {
+  return limit == kLongestGap || (huge.measured == GapEstimate::kMost && huge.gap <= limit);
+}
+// A page twice, or once if that says it clearly.
+constexpr bool worth_promoting(Gap before, Gap measured, Gap limit) {
+  if (limit == kLongestGap) return true;
+  constexpr unsigned kClearly = 3;  // octaves
+  return before == kUnknownGap ? measured <= hotter(limit, kClearly)
+                               : mix_gaps(before, measured) <= limit;
+}
+
+}  // namespace heaptier
