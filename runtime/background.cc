@@ -8,7 +8,9 @@
 #include "runtime/discard.h"
 #include "runtime/engine.h"
 #include "runtime/os/futex.h"
+#include "runtime/os/kernel_files.h"
 #include "runtime/os/kernel_memory.h"
+#include "runtime/os/kernel_nodes.h"
 #include "runtime/os/process.h"
 #include "runtime/os/thread.h"
 #include "uffd/inline_faults.h"
@@ -74,6 +76,16 @@ Errno Background::prepare() {
   if (own_.staging == nullptr || core_.fetched.init(kFirstProbation).failed() ||
       core_.copied.init(kFirstProbation).failed()) {
     return {ENOMEM};
+  }
+  if (e = nodes_.init(kernel_node_ops(), kernel_files(), options_.tiers); e.failed()) return e;
+  if (nodes_.application_decides()) {
+    os::write_text(
+        "heaptier: the program runs under a memory policy of its own (set_mempolicy, numactl): its "
+        "pages stay on the nodes that it chose\n");
+  }
+  if (nodes_.active()) {
+    core_.nodes = &nodes_;
+    if (e = node_loop_.init(); e.failed()) return e;
   }
   stack_bytes_ = kStackBytes;
   shards_ = shards_for(options_);
@@ -163,6 +175,10 @@ Errno Background::make_workers(unsigned count) {
   for (unsigned i = 0; i < count; ++i) {
     made[i].staging = bootstrap::allocate_array<char>(kStagingPages * kPageSize);
     if (made[i].staging == nullptr) return {ENOMEM};
+    if (core_.nodes != nullptr) {
+      made[i].mover = nodes_.make_mover();
+      if (made[i].mover == nullptr) return {ENOMEM};
+    }
     if (core_.store == nullptr) continue;
     made[i].workspace = core_.store->make_workspace();
     if (made[i].workspace == nullptr) return {ENOMEM};
@@ -304,6 +320,14 @@ void Background::compact_pool(Nanos now) {
   next_compaction_ = {end.v + 9 * (end - now).v};
 }
 
+void Background::tick(Nanos now) {
+  if (core_.nodes != nullptr) {
+    node_loop_.tick(now);
+  } else {
+    loop_.tick(now, machine_now());
+  }
+}
+
 void Background::rounds() {
   Nanos next_tick{};
   faults_seen_at_ = core_.ops.now();  // a fork's child may fault at once
@@ -316,8 +340,8 @@ void Background::rounds() {
       core_.high_pages.store(UINT64_MAX, std::memory_order_relaxed);
       core_.low_pages.store(UINT64_MAX, std::memory_order_relaxed);
     } else if (now >= next_tick || kicked) {
-      loop_.tick(now, machine_now());
-      next_tick = core_.ops.now() + loop_.pause_length();
+      tick(now);
+      next_tick = core_.ops.now() + pause_length();
     }
     compact_pool(now);
     if (now >= next_pin_look_) {
@@ -326,7 +350,7 @@ void Background::rounds() {
     }
     cpu_time_.store(os::thread_cpu_time().v, std::memory_order_relaxed);
     if (asked) continue;
-    Nanos sleep = loop_.pause_length();
+    Nanos sleep = pause_length();
     if (serving()) {
       const std::uint64_t seen = core_.stats.faults.get();
       if (seen != faults_seen_) {

@@ -15,6 +15,7 @@
 #include "runtime/dual_port.h"
 #include "runtime/fault_service.h"
 #include "runtime/migration.h"
+#include "runtime/node_loop.h"
 #include "runtime/tiering_loop.h"
 #include "runtime/tiers/zpool.h"
 #include "uffd/fault_loop.h"
@@ -95,6 +96,7 @@ class Background final : public LoopHost, private SlotMover {
   OperationGate& gate() { return gate_; }
   ZPool& zpool() { return zpool_; }
   const TieringLoop& loop() const { return loop_; }
+  const NodeLoop& node_loop() const { return node_loop_; }
   LoopStats fault_stats() const { return faults_.running() ? faults_.stats() : LoopStats{}; }
   Nanos cpu_time() const { return {cpu_time_.load(std::memory_order_relaxed)}; }
   Source source() const { return source_; }
@@ -139,6 +141,10 @@ class Background final : public LoopHost, private SlotMover {
   bool register_inherited();
   void bring_everything_home();
   Errno start_thread();
+  void tick(Nanos now);
+  Nanos pause_length() const {
+    return core_.nodes != nullptr ? node_loop_.pause_length() : loop_.pause_length();
+  }
 
   PageblockTable table_;
   ZPool zpool_;
@@ -158,6 +164,8 @@ class Background final : public LoopHost, private SlotMover {
   unsigned lanes_ = 1;
   Migration migration_{core_, own_};
   TieringLoop loop_{core_, migration_, *chosen_policy(), options_, *this};
+  NodeTiers nodes_;
+  NodeLoop node_loop_{core_, migration_, options_, *this};
   OperationGate gate_;
   GatedSink gated_{gate_, service_, core_.stats};
   bool serving_inline_ = false;

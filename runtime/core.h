@@ -8,6 +8,7 @@
 #include "runtime/arena.h"
 #include "runtime/base/ports.h"
 #include "runtime/config/stats.h"
+#include "runtime/node_tiers.h"
 #include "runtime/pageblock_table.h"
 #include "runtime/probation.h"
 #include "runtime/tiers/store_tier.h"
@@ -19,7 +20,8 @@ inline constexpr std::size_t kStagingPages = 64;
 // What a thread that moves pages has for itself. One thread at a time.
 struct Worker {
   StoreWorkspace* workspace = nullptr;
-  char* staging = nullptr;  // kStagingPages pages
+  char* staging = nullptr;     // kStagingPages pages
+  NodeMover* mover = nullptr;  // where there are several node tiers
   bool background = false;
   Nanos throttled_since{};  // 0: not throttled
 };
@@ -33,6 +35,7 @@ struct Core {
   MemoryOps& ops;
   Stats& stats;
   StoreTier* store = nullptr;    // null: no store tier in the chain
+  NodeTiers* nodes = nullptr;    // null: one tier of nodes
   FaultPort* port = nullptr;     // null until userfaultfd is open
   std::uintptr_t park_base = 0;  // mirror of the Space: same offsets
   bool park_claimed =

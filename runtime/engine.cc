@@ -482,6 +482,10 @@ void Engine::snapshot(StatsSnapshot* out) {
   out->heap_managed_bytes = std::uint64_t{core.table.managed_blocks()} * kPageblockSize;
   out->budget_bytes = bg->loop().watermarks().fast_bytes;
   out->stuck_bytes = bg->loop().stuck_bytes();
+  if (core.nodes != nullptr) {
+    out->nodes_slow_pages = bg->node_loop().slow_pages();
+    out->budget_bytes = bg->node_loop().fast_bytes();
+  }
   if (core.store != nullptr) {
     const StoreUsage pool = core.store->usage();
     out->pool_payload_bytes = pool.payload_bytes;

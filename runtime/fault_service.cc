@@ -4,6 +4,7 @@
 
 #include "policies/refault.h"
 #include "runtime/discard.h"
+#include "runtime/node_moves.h"
 #include "runtime/reclaim.h"
 
 namespace heaptier {
@@ -209,7 +210,40 @@ FaultReply FaultService::emptied_under_us(std::uintptr_t address) {
   return {FaultVerdict::kWake, address, kPageSize};
 }
 
-FaultReply FaultService::unpark_huge(PageIndex p, PageWord was) {
+// Migrates on touch: the huge page at `first` goes to the toucher's node before it goes home.
+void FaultService::promote(PageIndex first, Worker& w) {
+  if (w.mover == nullptr) return;
+  const int node = core_.nodes->place_for_promotion();
+  if (node < 0) {
+    core_.stats.nodes_wanted.add(kPagesPerBlock);
+    return;
+  }
+  const PageMove move{core_.park(first), static_cast<unsigned>(node), true};
+  int status = 0;
+  (void)w.mover->move(&move, 1, &status);
+  if (count_moved(core_.stats, core_.stats.nodes_promoted, status, true)) {
+    note_promoted(core_.table.block(block_of(first)), kPagesPerBlock);
+  }
+}
+
+// A small page that comes home to a slow node. It is not migrated here and now: every call of
+// move_pages has all CPUs empty their lists of fresh pages, which costs more than many a page's
+// use of the fast node could save, and waits. Those that are worth it leave together, soon.
+PageWord FaultService::note_touch(Pageblock& block, PageWord was) {
+  const auto before = static_cast<Gap>(was.estimate());
+  const Gap measured = gap_of(since_parked(was, core_.ops.now()));
+  const PageWord now = was.with_estimate(mix_gaps(before, measured)).with_stamp(0).with_credits(0);
+  if (block.slow.load(std::memory_order_relaxed) == 0) return now;
+  const Gap limit = core_.nodes->promote_below();
+  if (worth_promoting(before, measured, limit)) {
+    block.hot.fetch_add(1, std::memory_order_relaxed);
+    return now.with_credits(1);
+  }
+  if (measured <= limit) block.warm.fetch_add(1, std::memory_order_relaxed);
+  return now;
+}
+
+FaultReply FaultService::unpark_huge(PageIndex p, PageWord was, Worker& w) {
   const BlockIndex b = block_of(p);
   Pageblock& block = core_.table.block(b);
   if (!block.gate.try_lock()) {
@@ -219,6 +253,14 @@ FaultReply FaultService::unpark_huge(PageIndex p, PageWord was) {
   const PageIndex first = first_page(b);
   RunResult r{kOk, 0};
   const bool whole = block.huge.load(std::memory_order_relaxed);
+  if (whole && core_.nodes != nullptr) {
+    const Nanos since{block.parked_at.load(std::memory_order_relaxed)};
+    const GapEstimate estimate = note_gap(block, gap_of(core_.ops.now() - since));
+    if (block.tier.load(std::memory_order_relaxed) != 0 &&
+        worth_promoting(estimate, core_.nodes->promote_below())) {
+      promote(first, w);
+    }
+  }
   if (whole) {
     r = core_.port->move(core_.home(first), core_.park(first), kPageblockSize, false);
   }
@@ -269,9 +311,10 @@ FaultReply FaultService::unpark_huge(PageIndex p, PageWord was) {
   return {FaultVerdict::kWake, core_.home(first), kPageblockSize};
 }
 
-FaultReply FaultService::unpark(PageIndex p, PageWord was, Worker&) {
+FaultReply FaultService::unpark(PageIndex p, PageWord was, Worker& w) {
   Pageblock& block = core_.table.block(block_of(p));
-  if (block.huge.load(std::memory_order_relaxed)) return unpark_huge(p, was);
+  if (block.huge.load(std::memory_order_relaxed)) return unpark_huge(p, was, w);
+  const PageWord home = core_.nodes != nullptr ? note_touch(block, was) : was;
   RunResult r{{EBUSY}, 0};
   // While the store takes a huge page apart its frames stay where they are (moving one would split
   // it page by page, 0.4 ms); the copy at home is what counts.
@@ -306,7 +349,7 @@ FaultReply FaultService::unpark(PageIndex p, PageWord was, Worker&) {
   block.touches.fetch_add(1, std::memory_order_relaxed);
   core_.stats.faults.add();
   core_.stats.faults_hint.add();
-  core_.settle(p, was, was.with_state(PageState::kResident), core_.stats.pages_unparked_touch);
+  core_.settle(p, was, home.with_state(PageState::kResident), core_.stats.pages_unparked_touch);
   return wake(p);
 }
 

@@ -1,6 +1,9 @@
 #include "runtime/migration.h"
 
+#include <algorithm>
+
 #include "runtime/bootstrap_heap.h"
+#include "runtime/node_moves.h"
 #include "runtime/os/advice.h"
 #include "runtime/rest.h"
 
@@ -147,6 +150,7 @@ MoveOutcome Migration::park_huge(BlockIndex b) {
   MoveOutcome outcome;
   PageWord words[kPagesPerBlock];
   std::uint32_t held = 0;
+  block.parked_at.store(core_.ops.now().v, std::memory_order_relaxed);
   for (; held < kBlockPages; ++held) {
     if (!core_.table.try_lock({first.v + held}, &words[held])) break;
     if (words[held].state() != PageState::kResident) {
@@ -210,6 +214,8 @@ MoveOutcome Migration::park_huge(BlockIndex b) {
 void Migration::move_runs(BlockIndex b, const PageWord* words, const bool* held,
                           MoveOutcome* outcome) {
   const PageIndex first = first_page(b);
+  const bool timed = core_.nodes != nullptr;
+  const std::uint32_t stamp = timed ? park_stamp(core_.ops.now()) : 0;
   std::uint32_t i = 0;
   std::uint32_t n = kBlockPages;  // pages a call
   while (i < kBlockPages) {
@@ -226,8 +232,9 @@ void Migration::move_runs(BlockIndex b, const PageWord* words, const bool* held,
           core_.port->move(core_.park(p), core_.home(p), std::size_t{run} * kPageSize, false);
       const auto done = static_cast<std::uint32_t>(r.done / kPageSize);
       for (std::uint32_t k = 0; k < done; ++k) {
-        core_.settle({p.v + k}, words[i + k],
-                     words[i + k].with_state(PageState::kParked).with_write_protected(false),
+        const PageWord parked =
+            words[i + k].with_state(PageState::kParked).with_write_protected(false);
+        core_.settle({p.v + k}, words[i + k], timed ? parked.with_stamp(stamp) : parked,
                      core_.stats.pages_parked);
       }
       outcome->moved += done;
@@ -419,6 +426,7 @@ MoveOutcome Migration::store(BlockIndex b, std::uint32_t max, Evictor who, PageS
                        .with_slot(slot.v)
                        .with_stamp(stamp)
                        .with_credits(0)
+                       .with_estimate(core_.nodes != nullptr ? 0 : was.estimate())
                        .with_incompressible(0),
                    core_.stats.pages_stored_parked);
     }
@@ -657,6 +665,117 @@ MoveOutcome Migration::unpark(BlockIndex b, bool to_rest_there) {
     ++outcome.moved;
   }
   clear_residue(b);
+  return outcome;
+}
+
+// Looks at some of the pages, wherever the kernel has put them meanwhile.
+void Migration::locate(BlockIndex b) {
+  constexpr std::uint32_t kEvery = 8;
+  constexpr std::size_t kLooks = kBlockPages / kEvery;
+  NodeTiers& nodes = *core_.nodes;
+  Pageblock& block = core_.table.block(b);
+  const bool huge = block.huge.load(std::memory_order_relaxed);
+  const bool managed = block.words.load(std::memory_order_acquire) != nullptr;
+  const std::uint32_t every = huge ? kBlockPages : kEvery;
+  std::uintptr_t at[kLooks];
+  int status[kLooks];
+  std::size_t n = 0;
+  for (std::uint32_t i = 0; i < kBlockPages; i += every) {
+    const PageIndex p{first_page(b).v + i};
+    const bool parked = managed && core_.table.peek(p).state() == PageState::kParked;
+    at[n++] = parked ? core_.park(p) : core_.home(p);
+  }
+  nodes.own_mover().where(at, n, status);
+  std::uint32_t on[kMaxTiers] = {};
+  std::uint32_t found = 0;
+  for (std::size_t i = 0; i < n; ++i) {
+    const unsigned t = nodes.tier_of(status[i]);
+    if (t >= nodes.count()) continue;
+    ++on[t];
+    ++found;
+  }
+  if (found == 0) return;
+  const auto most = std::max_element(on, on + nodes.count());
+  block.tier.store(static_cast<std::uint8_t>(most - on), std::memory_order_relaxed);
+  block.slow.store(static_cast<std::uint16_t>((found - on[0]) * every), std::memory_order_relaxed);
+}
+
+MoveOutcome Migration::promote(BlockIndex b) {
+  NodeTiers& nodes = *core_.nodes;
+  Pageblock& block = core_.table.block(b);
+  MoveOutcome outcome;
+  PageMove moves[kPagesPerBlock];
+  int status[kPagesPerBlock];
+  std::size_t n = 0;
+  block.hot.store(0, std::memory_order_relaxed);
+  const int target = nodes.target(0, -1, false);
+  for (std::uint32_t i = 0; i < kBlockPages; ++i) {
+    const PageIndex p{first_page(b).v + i};
+    PageWord word = core_.table.peek(p);
+    if (word.state() != PageState::kResident || word.credits() == 0) continue;
+    if (!core_.table.try_lock(p, &word)) continue;
+    const bool hot = word.state() == PageState::kResident && word.credits() != 0;
+    core_.table.publish(p, word, hot ? word.with_credits(0) : word);
+    if (hot && target >= 0) moves[n++] = {core_.home(p), static_cast<unsigned>(target), false};
+  }
+  if (n == 0) return outcome;
+  (void)nodes.own_mover().move(moves, n, status);
+  for (std::size_t i = 0; i < n; ++i) {
+    if (count_moved(core_.stats, core_.stats.nodes_promoted, status[i], false)) ++outcome.moved;
+  }
+  note_promoted(block, outcome.moved);
+  return outcome;
+}
+
+MoveOutcome Migration::demote(BlockIndex b, unsigned tier) {
+  NodeTiers& nodes = *core_.nodes;
+  Pageblock& block = core_.table.block(b);
+  const PageIndex first = first_page(b);
+  MoveOutcome outcome;
+  if (block.pinned()) return outcome;
+  const bool huge = block.huge.load(std::memory_order_relaxed);
+  PageMove moves[kPagesPerBlock];
+  int status[kPagesPerBlock];
+  std::size_t n = 0;
+  for (std::uint32_t i = 0; i < (huge ? 1 : kBlockPages); ++i) {
+    const PageIndex p{first.v + i};
+    const PageState s = core_.table.peek(p).state();
+    if (s != PageState::kParked && !(huge && s == PageState::kResident)) continue;
+    moves[n++].page = s == PageState::kParked ? core_.park(p) : core_.home(p);
+  }
+  if (n == 0) {
+    outcome.raced = 1;
+    return outcome;
+  }
+  int from = -1;
+  nodes.own_mover().where(&moves[0].page, 1, &from);
+  const int target = nodes.target(tier, from, huge);
+  if (target < 0) {
+    outcome.store_full = true;
+    core_.stats.nodes_refused_full.add(huge ? kPagesPerBlock : n);
+    return outcome;
+  }
+  for (std::size_t i = 0; i < n; ++i) {
+    moves[i].node = static_cast<unsigned>(target);
+    moves[i].huge = huge;
+  }
+  (void)nodes.own_mover().move(moves, n, status);
+  const std::uint32_t each = huge ? kBlockPages : 1;
+  for (std::size_t i = 0; i < n; ++i) {
+    if (count_moved(core_.stats, core_.stats.nodes_demoted, status[i], huge)) {
+      outcome.moved += each;
+    } else if (status[i] == -EBUSY || status[i] == -EACCES) {
+      outcome.busy += each;
+    } else if (status[i] == -ENOMEM || status[i] == -ENOSPC) {
+      outcome.store_full = true;
+    }
+  }
+  const std::uint32_t slow = block.slow.load(std::memory_order_relaxed) + outcome.moved;
+  block.slow.store(static_cast<std::uint16_t>(std::min(slow, kBlockPages)),
+                   std::memory_order_relaxed);
+  if (huge ? outcome.moved != 0 : slow >= kBlockPages / 2) {
+    block.tier.store(static_cast<std::uint8_t>(tier), std::memory_order_relaxed);
+  }
   return outcome;
 }
 

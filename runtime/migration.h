@@ -69,6 +69,13 @@ class Migration {
   MoveOutcome unpark(BlockIndex b, bool to_rest_there = false);
   // Pages that have rested long enough may be tried again; at most *most, which is counted down.
   void end_rests(BlockIndex b, std::uint32_t* most);
+  // Sees of which tier of nodes the block's pages are (Pageblock::tier, slow). Several tiers only.
+  void locate(BlockIndex b);
+  // Takes the small pages that were found worth it to the first tier.
+  MoveOutcome promote(BlockIndex b);
+  // Takes what is cold to a node of the tier: of small pages those that are parked, a huge page
+  // whole, wherever it is. What was parked stays so: its next touch is seen.
+  MoveOutcome demote(BlockIndex b, unsigned tier);
   // Makes a dense block that is not registered one huge page.
   MoveOutcome collapse(BlockIndex b);
   // Counts the present pages of an unmanaged block.

@@ -10,6 +10,7 @@
 #include <cstddef>
 #include <cstdint>
 
+#include "policies/gap.h"
 #include "runtime/base/errno.h"
 #include "runtime/base/spinlock.h"
 #include "runtime/base/units.h"
@@ -29,6 +30,19 @@ struct Pageblock {
   std::atomic<std::uint16_t> expected{0};  // page that continues a sequential run of faults
   std::atomic<std::uint8_t> window{1};     // pages to bring with the next such fault
   std::atomic<std::uint16_t> resting{0};   // pages that would not shrink and rest (rest.h)
+  // Where there are several node tiers (node_tiers.h): most of its pages' tier, the pages below the
+  // first tier, when it was last parked as one huge page (ns), and how long such a one goes
+  // untouched: as estimated from so many measurements, and the last of them.
+  std::atomic<std::uint8_t> tier{0};
+  std::atomic<Gap> gap{kUnknownGap};
+  std::atomic<std::uint8_t> gaps_measured{0};
+  std::atomic<Gap> last_gap{kUnknownGap};
+  std::atomic<std::uint16_t> slow{0};
+  std::atomic<std::int64_t> parked_at{0};
+  // Small pages at home on a slow node that were found worth promoting (marked by a credit in their
+  // words), and those that only seemed so since the last tick.
+  std::atomic<std::uint16_t> hot{0};
+  std::atomic<std::uint16_t> warm{0};
   // How often it was asked to stay: heaptier_advise, stacks, robust mutexes. All gone when the
   // block is freed.
   std::atomic<std::uint32_t> pins{0};

@@ -150,16 +150,6 @@ Finding swap(const HostFacts& facts) {
           ""};
 }
 
-// The chain that the ranking would be as a value of TIERS.
-TierChain chain_of(const Ranking& ranking) {
-  TierChain chain{.tiers = {}, .count = 0};
-  for (; chain.count < ranking.count; ++chain.count) {
-    const RankedTier& tier = ranking.tiers[chain.count];
-    chain.tiers[chain.count] = {tier.kind, 0, tier.nodes};
-  }
-  return chain;
-}
-
 Finding numa(const HostFacts& facts) {
   const Topology& topology = facts.topology;
   const unsigned nodes = topology.memory.count();
@@ -170,9 +160,7 @@ Finding numa(const HostFacts& facts) {
   if (!forbidden.empty()) meaning += "; the cpuset forbids " + nodes_text(forbidden);
   Ranking derived;
   rank_nodes(topology, &derived);
-  if (const char* why = node_tiers_not_served_yet(chain_of(derived), topology)) {
-    meaning += std::string("; ") + why;
-  }
+  if (derived.count > 1) meaning += "; --tiers can make a chain of them, as below";
   return {"NUMA", Grade::kOk, meaning, ""};
 }
 
@@ -187,7 +175,7 @@ AskedTiers asked_tiers(const HostFacts& facts) {
   if (!parsed.ok) {
     asked.problem = parsed.reason != nullptr ? parsed.reason : "no chain of tiers";
   } else {
-    asked.problem = refuse_chain(asked.options.tiers, facts.topology).reason;
+    asked.problem = check_chain(asked.options.tiers, facts.topology).reason;
   }
   return asked;
 }

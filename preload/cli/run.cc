@@ -155,7 +155,7 @@ std::string why_not_these_tiers(const TierChain& chain) {
   if (!chain.names_nodes()) return {};
   const auto topology = std::make_unique<Topology>();
   read_topology(kernel_files(), topology.get());
-  return refuse_chain(chain, *topology).reason;
+  return check_chain(chain, *topology).reason;
 }
 
 // Parses all that was given. Returns 0 or the exit code.

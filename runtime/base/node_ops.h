@@ -80,6 +80,8 @@ class NodeOps {
   // Lets the kernel compact the node's free memory into blocks, synchronously: 10 to 100 ms.
   // EACCES: root only. That it went through does not say that a block was made: ask room().
   virtual Errno compact(unsigned node) = 0;
+  // The node whose CPU runs the calling thread at this moment.
+  virtual unsigned node_here() = 0;
   virtual Nanos now() = 0;
   // Sleeps.
   virtual void pause(Nanos length) = 0;

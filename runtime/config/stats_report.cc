@@ -260,6 +260,25 @@ void put_faults(TextWriter& out, const StatsSnapshot& s) {
   }
 }
 
+// Only where there are several tiers of nodes.
+void put_nodes(TextWriter& out, const StatsSnapshot& s) {
+  if (s.nodes_promoted + s.nodes_demoted + s.nodes_slow_pages == 0) return;
+  begin_fact(out, "nodes");
+  out.put("below the first tier ");
+  put_mib(out, s.nodes_slow_pages * kPageSize);
+  out.put("; pages promoted ");
+  out.put_number(s.nodes_promoted);
+  put_count(out, "demoted", s.nodes_demoted);
+  put_count(out, "huge pages whole", s.nodes_huge_moved);
+  put_count(out, "no room above", s.nodes_wanted);
+  put_count(out, "target full", s.nodes_refused_full);
+  put_count(out, "target without a free huge page", s.nodes_refused_whole);
+  put_count(out, "pinned", s.nodes_refused_pinned);
+  put_count(out, "shared", s.nodes_refused_shared);
+  put_count(out, "failed", s.nodes_failed);
+  out.put('\n');
+}
+
 void put_cpu(TextWriter& out, const StatsSnapshot& s) {
   const std::uint64_t total = s.handler_cpu_ns + s.background_cpu_ns + s.inline_ns;
   begin_fact(out, "CPU");
@@ -309,6 +328,7 @@ std::size_t write_text(char* out, std::size_t size, const StatsSnapshot& s) {
     put_store(writer, s);
     put_faults(writer, s);
   }
+  put_nodes(writer, s);
   put_cpu(writer, s);
   put_errors(writer, s);
   return writer.finish();

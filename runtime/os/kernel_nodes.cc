@@ -2,6 +2,7 @@
 
 #include <fcntl.h>
 #include <linux/mempolicy.h>
+#include <sched.h>
 #include <sys/mman.h>
 #include <sys/syscall.h>
 #include <time.h>
@@ -186,6 +187,13 @@ Errno KernelNodes::compact(unsigned node) {
   const Errno e = written ? kOk : last_error();
   close(fd);
   return e;
+}
+
+unsigned KernelNodes::node_here() {
+  unsigned cpu = 0;
+  unsigned node = 0;
+  ErrnoKeeper keep;
+  return getcpu(&cpu, &node) == 0 ? node : 0;
 }
 
 Nanos KernelNodes::now() {

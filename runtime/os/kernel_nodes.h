@@ -32,6 +32,7 @@ class KernelNodes final : public NodeOps {
   Errno policy_of_this_thread(NodePolicy* out) override;
   Errno room(unsigned node, NodeRoom* out) override;
   Errno compact(unsigned node) override;
+  unsigned node_here() override;
   Nanos now() override;
   void pause(Nanos length) override;
 

@@ -47,27 +47,6 @@ ChainVerdict check_chain(const TierChain& chain, const Topology& topology) {
   return {};
 }
 
-const char* node_tiers_not_served_yet(const TierChain& chain, const Topology& topology) {
-  constexpr const char* kNotYet = "node tiers are not served yet in this version";
-  for (std::uint32_t i = 0; i < chain.count; ++i) {
-    const TierSpec& tier = chain.tiers[i];
-    if (tier.kind == TierKind::kCxl || tier.kind == TierKind::kPmem) return kNotYet;
-    if (!tier.nodes.empty() && !(topology.usable() - tier.nodes).empty()) return kNotYet;
-  }
-  return nullptr;
-}
-
-ChainVerdict refuse_chain(const TierChain& chain, const Topology& topology) {
-  ChainVerdict verdict = check_chain(chain, topology);
-  if (!verdict.ok()) return verdict;
-  if (const char* why = node_tiers_not_served_yet(chain, topology); why != nullptr) {
-    TextWriter text(verdict.reason, sizeof verdict.reason);
-    text.put(why);
-    (void)text.finish();
-  }
-  return verdict;
-}
-
 void settle_tiers(FileTree& files, std::string_view given, Options* options,
                   Diagnostics* diagnostics) {
   if (!options->tiers.names_nodes()) return;
@@ -75,10 +54,17 @@ void settle_tiers(FileTree& files, std::string_view given, Options* options,
   ChainVerdict verdict;
   if (auto* topology = bootstrap::allocate_array<Topology>(1); topology != nullptr) {
     read_topology(files, topology);
-    verdict = refuse_chain(options->tiers, *topology);
+    verdict = check_chain(options->tiers, *topology);
     bootstrap::release(topology, sizeof(Topology));
     reason = verdict.reason;
-    if (verdict.ok()) return;
+    if (verdict.ok()) {
+      // What the first tier may hold is what FAST says, if that says it by itself.
+      const std::uint64_t first = options->tiers.tiers[0].capacity_bytes;
+      if (first != 0 && options->fast.kind == FastBudget::Kind::kAuto) {
+        options->fast = {FastBudget::Kind::kBytes, first, 0};
+      }
+      return;
+    }
   }
   options->tiers = TierChain{};
   options->source[static_cast<std::size_t>(OptionId::kTiers)] = OptionSource::kRefused;

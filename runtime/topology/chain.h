@@ -1,4 +1,4 @@
-// The option TIERS held against the machine: may these nodes be tiers, and are they served yet?
+// The option TIERS held against the machine: may these nodes be tiers?
 //
 // Thread rule: free functions on the caller's objects; settle_tiers() once, at start.
 #pragma once
@@ -22,15 +22,6 @@ struct [[nodiscard]] ChainVerdict {
 // Whether every node that the chain names exists, is online, has memory and is within the cpuset.
 // The first that does not is the reason.
 ChainVerdict check_chain(const TierChain& chain, const Topology& topology);
-
-// The one place that says so: pages are not placed on nodes yet, so a chain that would need it is
-// refused rather than half done. nullptr: this chain needs none, as its dram has every node the
-// process may use and all else are stores. Goes away when the engine places pages on nodes; its
-// callers are refuse_chain() and `heaptier doctor`.
-const char* node_tiers_not_served_yet(const TierChain& chain, const Topology& topology);
-
-// Both of the above: what `heaptier run` and the library ask.
-ChainVerdict refuse_chain(const TierChain& chain, const Topology& topology);
 
 // For the preloaded library, after parse_environment(). A chain that names nodes is held against
 // the machine; one that is refused costs a line and leaves the default. `given`: the value as the

@@ -135,6 +135,8 @@ class FakeNodes final : public NodeOps {
     return kOk;
   }
   Errno compact(unsigned) override { return step(); }
+  unsigned here = 0;  // where the caller runs
+  unsigned node_here() override { return here; }
   Nanos now() override { return clock; }
   void pause(Nanos length) override {
     pauses.push_back(length);

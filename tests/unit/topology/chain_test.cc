@@ -43,24 +43,6 @@ TEST(CheckChain, NamesTheNodeAndWhatThereIs) {
             "node 3 is outside of this process' cpuset, which allows: 0,2");
 }
 
-// Until the engine places pages on nodes.
-TEST(NotServedYet, IsSaidOfEveryChainThatNeedsIt) {
-  const auto t = topology_of(mixed_machine());
-  const auto served = [&](const char* chain) {
-    return node_tiers_not_served_yet(chain_of(chain), *t) == nullptr;
-  };
-  EXPECT_TRUE(served("dram,zpool"));
-  EXPECT_TRUE(served("dram=node:0,2;zpool:1G"));
-  EXPECT_FALSE(served("dram=node:0;zpool:1G"));  // memory would come from node 2 all the same
-  EXPECT_FALSE(served("dram=node:0;cxl=node:2"));
-  EXPECT_FALSE(served("dram;pmem=node:2;zpool"));
-  EXPECT_STREQ(refuse_chain(chain_of("dram;pmem=node:2;zpool"), *t).reason,
-               "node tiers are not served yet in this version");
-  // What is wrong with the nodes comes first: it stays wrong.
-  EXPECT_STREQ(refuse_chain(chain_of("dram;pmem=node:7;zpool"), *t).reason,
-               "there is no node 7; nodes with memory: 0,2");
-}
-
 struct Settled {
   Options options;
   Diagnostics diagnostics;

@@ -1,0 +1,69 @@
+// The background thread's work where the chain has several tiers of memory nodes: sees where the
+// heap lies, lets the placement policy decide, and does it. Stands in the tiering loop's place.
+//
+// Thread rule: one thread. Faults are served, and pages promoted, by others meanwhile.
+#pragma once
+
+#include <cstdint>
+
+#include "policies/placement.h"
+#include "runtime/config/options.h"
+#include "runtime/core.h"
+#include "runtime/migration.h"
+#include "runtime/tiering_loop.h"
+
+namespace heaptier {
+
+class NodeLoop {
+ public:
+  static constexpr std::size_t kMostSteps = 256;
+
+  NodeLoop(Core& core, Migration& migration, const Options& options, LoopHost& host)
+      : core_(core), migration_(migration), options_(options), host_(host) {}
+
+  // Memory for views and plans. ENOMEM.
+  Errno init();
+  // One round.
+  void tick(Nanos now);
+  Nanos pause_length() const { return pause_; }
+  // Pages below the first tier, by the last look. Any thread.
+  std::uint64_t slow_pages() const { return slow_pages_.load(std::memory_order_relaxed); }
+  // What the first tier may hold. Any thread.
+  std::uint64_t fast_bytes() const { return fast_bytes_.load(std::memory_order_relaxed); }
+
+ private:
+  // What is known of a block beside what the policy sees.
+  struct Notes {
+    bool located = false;        // and its place is ours to choose
+    std::uint16_t resident = 0;  // while it is not managed: by the last scan
+  };
+
+  void look(Nanos now);
+  void look_at(BlockIndex b);
+  void find_places(Nanos now);
+  void measure_tiers();
+  bool carry_out(const PlaceStep& step);
+  bool manageable(BlockIndex b) const;
+
+  Core& core_;
+  Migration& migration_;
+  const Options& options_;
+  LoopHost& host_;
+  PlacementPolicy policy_;
+
+  PlacedBlock* blocks_ = nullptr;
+  Notes* notes_ = nullptr;
+  PlaceStep* steps_ = nullptr;
+  PlacementView view_{};
+  Nanos last_{};
+  Nanos pause_ = millis(100);
+  Nanos last_rooms_{};
+  bool moved_ = true;       // since the rooms were looked at
+  std::uint32_t hand_ = 0;  // the next block whose place is looked up
+  std::uint64_t present_pages_ = 0;
+  std::uint64_t used_[kMostPlaces] = {};  // pages that we have on each tier but the first
+  std::atomic<std::uint64_t> slow_pages_{0};
+  std::atomic<std::uint64_t> fast_bytes_{0};
+};
+
+}  // namespace heaptier

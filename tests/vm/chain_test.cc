@@ -1,0 +1,142 @@
+// A chain of node tiers under a program that knows nothing of it: what is cold goes down, what is
+// touched comes up, huge pages whole, and no byte changes. Run under the library, with a budget
+// below what it uses, in a machine with nodes.
+#include <fcntl.h>
+#include <linux/mempolicy.h>
+#include <sys/mman.h>
+#include <sys/prctl.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <atomic>
+#include <chrono>
+#include <cstdio>
+#include <cstdlib>
+#include <functional>
+#include <random>
+#include <thread>
+
+#include "tests/support/managed.h"
+#include "tests/support/process.h"
+
+namespace heaptier::test {
+namespace {
+
+using Clock = std::chrono::steady_clock;
+
+// The node of a page that is mapped; -1: it is not.
+int node_of(const void* p) {
+  void* page = const_cast<void*>(p);
+  int status = -1;
+  syscall(SYS_move_pages, 0, 1UL, &page, nullptr, &status, 0);
+  return status < 0 ? -1 : status;
+}
+
+long long vmstat(const char* name) {
+  FILE* const file = std::fopen("/proc/vmstat", "r");
+  char key[64];
+  long long value = 0;
+  while (std::fscanf(file, "%63s %lld", key, &value) == 2) {
+    if (std::string(key) == name) break;
+    value = -1;
+  }
+  std::fclose(file);
+  return value;
+}
+
+// The part of some pages, looked at right after a touch, that are on the node. Few, since looking
+// is touching.
+double share_on(int node, const Area& area, std::size_t from, std::size_t bytes) {
+  constexpr std::size_t kLooks = 128;
+  static std::minstd_rand random(3);
+  int there = 0;
+  for (std::size_t i = 0; i < kLooks; ++i) {
+    const unsigned char* const at = area.at(from + random() % bytes);
+    volatile const unsigned char touch = *at;
+    (void)touch;
+    if (node_of(at) == node) ++there;
+  }
+  return static_cast<double>(there) / kLooks;
+}
+
+// Reads all over a part of the area until `done`, asked now and then, says so.
+bool keep_hot(const Area& area, std::size_t from, std::size_t bytes,
+              const std::function<bool()>& done) {
+  static std::minstd_rand random(7);
+  const auto end = Clock::now() + std::chrono::seconds(90);
+  while (Clock::now() < end) {
+    const auto next = Clock::now() + std::chrono::seconds(2);
+    while (Clock::now() < next) {
+      for (int i = 0; i < 10000; ++i) {
+        volatile const unsigned char read = *area.at(from + random() % bytes);
+        (void)read;
+      }
+    }
+    if (done()) return true;
+  }
+  return false;
+}
+
+// The machine has one CPU, on node 0: its software emulation takes the better part of a millisecond
+// to have another CPU forget a page, and parking does so page by page.
+constexpr int kSlow = 1;
+
+class Chain : public testing::TestWithParam<bool> {
+ protected:
+  static constexpr std::size_t kHeap = 96 * kMiB;
+  static constexpr std::size_t kHot = 16 * kMiB;
+  void SetUp() override {
+    if (!tiered() || counter("nodes_demoted") < 0) GTEST_SKIP() << "no chain of nodes";
+    prctl(PR_SET_THP_DISABLE, GetParam() ? 0 : 1, 0, 0, 0);
+  }
+};
+
+TEST_P(Chain, ColdGoesDownAndTouchedComesUp) {
+  const bool huge = GetParam();
+  const long long splits = vmstat("thp_split_page");
+  Area area(kHeap, 11);
+  const std::size_t first = 0;
+  ASSERT_TRUE(keep_hot(area, first, kHot,
+                       [&] {
+                         return share_on(kSlow, area, 0, kHeap) > 0.4 &&
+                                share_on(0, area, first, kHot) > 0.95;
+                       }))
+      << "on the slow node: " << share_on(kSlow, area, 0, kHeap)
+      << ", of the hot part on node 0: " << share_on(0, area, first, kHot) << "; demoted "
+      << counter("nodes_demoted");
+  EXPECT_TRUE(area.holds());
+  // Then it is the part of which least is there.
+  std::size_t second = kHot;
+  double least = 2;
+  for (std::size_t from = kHot; from < kHeap; from += kHot) {
+    const double share = share_on(0, area, from, kHot);
+    if (share < least) {
+      least = share;
+      second = from;
+    }
+  }
+  ASSERT_LT(least, 0.5);
+  ASSERT_TRUE(keep_hot(area, second, kHot, [&] { return share_on(0, area, second, kHot) > 0.95; }))
+      << share_on(0, area, second, kHot) << "; promoted " << counter("nodes_promoted");
+  EXPECT_GT(counter("nodes_promoted"), 0);
+  for (const char* name :
+       {"nodes_promoted", "nodes_demoted", "nodes_huge_moved", "nodes_wanted", "nodes_refused_full",
+        "nodes_refused_whole", "nodes_raced", "nodes_failed", "faults_hint", "nodes_slow_pages"}) {
+    std::printf("%s %lld\n", name, counter(name));
+  }
+  if (huge) {
+    EXPECT_GT(counter("nodes_huge_moved"), 0);
+    // The heap gives parts of huge pages back by itself, before the area comes to be.
+    EXPECT_LE(vmstat("thp_split_page"), splits + 2) << "huge pages were split";
+  }
+  EXPECT_TRUE(area.holds());
+  note_away(static_cast<long>(counter("nodes_demoted")));
+}
+
+INSTANTIATE_TEST_SUITE_P(Of, Chain, testing::Bool(), [](const auto& info) {
+  return info.param ? std::string("huge") : std::string("small");
+});
+
+}  // namespace
+}  // namespace heaptier::test
