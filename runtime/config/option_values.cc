@@ -2,6 +2,8 @@
 
 #include <cstring>
 
+#include "runtime/base/words.h"
+
 namespace heaptier {
 namespace config {
 namespace {
@@ -155,19 +157,6 @@ bool parse_hundredths(std::string_view text, std::uint64_t max, std::uint32_t* o
 }
 
 }  // namespace
-
-bool parse_decimal(std::string_view text, std::uint64_t* out) {
-  if (text.empty()) return false;
-  std::uint64_t n = 0;
-  for (char c : text) {
-    if (c < '0' || c > '9') return false;
-    const auto digit = static_cast<std::uint64_t>(c - '0');
-    if (n > (UINT64_MAX - digit) / 10) return false;
-    n = n * 10 + digit;
-  }
-  *out = n;
-  return true;
-}
 
 void write_nodes(NodeSet nodes, TextWriter& out) {
   bool first = true;
@@ -407,12 +396,12 @@ bool parse_size(std::string_view text, std::uint64_t* bytes) {
   const std::size_t dot = text.find('.');
   std::uint64_t whole = 0;
   std::uint64_t part = 0;
-  if (!config::parse_decimal(text.substr(0, dot), &whole)) return false;
+  if (!parse_decimal(text.substr(0, dot), &whole)) return false;
   if (whole > (config::kMaxSize - 1) >> shift) return false;
   if (dot != std::string_view::npos) {
     // Up to three decimals, rounded down to whole KiB, so that every size can be written back.
     const std::string_view decimals = config::tail(text, dot + 1);
-    if (shift == 10 || decimals.size() > 3 || !config::parse_decimal(decimals, &part)) return false;
+    if (shift == 10 || decimals.size() > 3 || !parse_decimal(decimals, &part)) return false;
     for (std::size_t i = decimals.size(); i < 3; ++i) part *= 10;
     part = ((part << shift) / 1000) & ~std::uint64_t{1023};
   }
