@@ -11,7 +11,7 @@ namespace {
 constexpr std::uint64_t kMaxSize = std::uint64_t{1} << 63;
 // Below this a budget could not hold the batches that pages leave in.
 constexpr std::uint64_t kMinFastBytes = std::uint64_t{1} << 20;
-constexpr std::uint64_t kMinZpoolBytes = std::uint64_t{1} << 20;
+constexpr std::uint64_t kMinTierBytes = std::uint64_t{1} << 20;
 
 constexpr ParseResult kAccepted{};
 constexpr ParseResult refuse(const char* reason = nullptr) {
@@ -76,25 +76,33 @@ constexpr TierName kTierNames[] = {
     {"swap", "tier swap is not built yet in this version", TierKind::kDram},
 };
 
-// What stands after "=": "node:0-1".
+// What stands after "=": "node:0-1", "node:0-1:8G".
 ParseResult parse_tier_nodes(std::string_view text, TierSpec* out) {
   constexpr std::string_view kPrefix = "node:";
   if (!text.starts_with(kPrefix)) return refuse("after = come nodes, as in cxl=node:2");
   unsigned beyond = 0;
-  const std::string_view list = tail(text, kPrefix.size());
+  text.remove_prefix(kPrefix.size());
+  const std::size_t end = text.find(':');
+  const std::string_view list = text.substr(0, end);
   if (list.empty() || list.back() == '\n' || !parse_nodes(list, &out->nodes, &beyond)) {
     return refuse("nodes are a list like 0-1,4, and ; divides tiers that have nodes");
   }
   static_assert(kMaxNodes == 64);
-  return beyond == 0 ? kAccepted : refuse("nodes are numbered from 0 to 63");
+  if (beyond != 0) return refuse("nodes are numbered from 0 to 63");
+  if (end == std::string_view::npos) return kAccepted;
+  if (!parse_size(tail(text, end + 1), &out->capacity_bytes)) {
+    return refuse("the SIZE of a tier of nodes needs a unit, as in cxl=node:2:4G");
+  }
+  const bool enough = out->capacity_bytes >= kMinTierBytes;
+  return enough ? kAccepted : refuse("a tier of nodes needs at least 1M");
 }
 
 ParseResult parse_zpool_size(std::string_view text, TierSpec* out) {
-  std::uint64_t bytes = 0;
-  if (!parse_size(text, &bytes)) return refuse("the zpool's SIZE needs a unit, as in 4G");
-  if (bytes < kMinZpoolBytes) return refuse("a zpool needs at least 1M");
-  out->capacity_bytes = bytes;
-  return kAccepted;
+  if (!parse_size(text, &out->capacity_bytes)) {
+    return refuse("the zpool's SIZE needs a unit, as in 4G");
+  }
+  const bool enough = out->capacity_bytes >= kMinTierBytes;
+  return enough ? kAccepted : refuse("a zpool needs at least 1M");
 }
 
 ParseResult parse_tier(std::string_view text, TierSpec* out) {

@@ -52,7 +52,8 @@ const char* node_tiers_not_served_yet(const TierChain& chain, const Topology& to
   for (std::uint32_t i = 0; i < chain.count; ++i) {
     const TierSpec& tier = chain.tiers[i];
     if (tier.kind == TierKind::kCxl || tier.kind == TierKind::kPmem) return kNotYet;
-    if (!tier.nodes.empty() && !(topology.usable() - tier.nodes).empty()) return kNotYet;
+    if (tier.nodes.empty()) continue;
+    if (tier.capacity_bytes != 0 || !(topology.usable() - tier.nodes).empty()) return kNotYet;
   }
   return nullptr;
 }

@@ -24,8 +24,8 @@ struct [[nodiscard]] ChainVerdict {
 ChainVerdict check_chain(const TierChain& chain, const Topology& topology);
 
 // The one place that says so: pages are not placed on nodes yet, so a chain that would need it is
-// refused rather than half done. nullptr: this chain needs none, as its dram has every node the
-// process may use and all else are stores. Goes away when the engine places pages on nodes; its
+// refused rather than half done. nullptr: this chain needs none, as its dram has all of every node
+// the process may use and all else are stores. Goes away when the engine places pages on nodes; its
 // callers are refuse_chain() and `heaptier doctor`.
 const char* node_tiers_not_served_yet(const TierChain& chain, const Topology& topology);
 

@@ -51,7 +51,8 @@ TEST(NotServedYet, IsSaidOfEveryChainThatNeedsIt) {
   };
   EXPECT_TRUE(served("dram,zpool"));
   EXPECT_TRUE(served("dram=node:0,2;zpool:1G"));
-  EXPECT_FALSE(served("dram=node:0;zpool:1G"));  // memory would come from node 2 all the same
+  EXPECT_FALSE(served("dram=node:0;zpool:1G"));       // memory would come from node 2 all the same
+  EXPECT_FALSE(served("dram=node:0,2:1G;zpool:1G"));  // nobody would keep to the size
   EXPECT_FALSE(served("dram=node:0;cxl=node:2"));
   EXPECT_FALSE(served("dram;pmem=node:2;zpool"));
   EXPECT_STREQ(refuse_chain(chain_of("dram;pmem=node:2;zpool"), *t).reason,
