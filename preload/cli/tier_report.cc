@@ -21,6 +21,15 @@ std::string amounts(std::uint64_t capacity, std::uint64_t free) {
   return size_text(capacity) + ", " + size_text(free) + " free";
 }
 
+// "512 MiB, 128 MiB free", or "256 MiB of 512 MiB, 128 MiB free" where the tier was given less than
+// its nodes have.
+std::string tier_amounts(const Topology& topology, const RankedTier& tier) {
+  std::uint64_t memory = 0;
+  for (const unsigned node : tier.nodes) memory += topology.nodes[node].capacity_bytes;
+  const bool part = tier.capacity_bytes < memory;
+  return (part ? size_text(tier.capacity_bytes) + " of " : "") + amounts(memory, tier.free_bytes);
+}
+
 std::string node_line(const Topology& topology, const Ranking& ranking, unsigned node) {
   const MemoryNode& about = topology.nodes[node];
   std::string line = "node " + std::to_string(node) + ": ";
@@ -102,8 +111,8 @@ std::string tiers_text(const Topology& topology, const Ranking& ranking) {
     const RankedTier& tier = ranking.tiers[i];
     char head[32];
     std::snprintf(head, sizeof head, "  %-4s ", to_string(tier.kind));
-    text += head + nodes_text(tier.nodes) + ": " + amounts(tier.capacity_bytes, tier.free_bytes) +
-            "; " + to_string(tier.reason) + "\n";
+    text += head + nodes_text(tier.nodes) + ": " + tier_amounts(topology, tier) + "; " +
+            to_string(tier.reason) + "\n";
     for (const unsigned node : tier.nodes) {
       text += "       " + node_line(topology, ranking, node) + "\n";
     }

@@ -2,6 +2,8 @@
 
 #include <cstring>
 
+#include "runtime/base/words.h"
+
 namespace heaptier {
 namespace config {
 namespace {
@@ -9,7 +11,7 @@ namespace {
 constexpr std::uint64_t kMaxSize = std::uint64_t{1} << 63;
 // Below this a budget could not hold the batches that pages leave in.
 constexpr std::uint64_t kMinFastBytes = std::uint64_t{1} << 20;
-constexpr std::uint64_t kMinZpoolBytes = std::uint64_t{1} << 20;
+constexpr std::uint64_t kMinTierBytes = std::uint64_t{1} << 20;
 
 constexpr ParseResult kAccepted{};
 constexpr ParseResult refuse(const char* reason = nullptr) {
@@ -74,25 +76,33 @@ constexpr TierName kTierNames[] = {
     {"swap", "tier swap is not built yet in this version", TierKind::kDram},
 };
 
-// What stands after "=": "node:0-1".
+// What stands after "=": "node:0-1", "node:0-1:8G".
 ParseResult parse_tier_nodes(std::string_view text, TierSpec* out) {
   constexpr std::string_view kPrefix = "node:";
   if (!text.starts_with(kPrefix)) return refuse("after = come nodes, as in cxl=node:2");
   unsigned beyond = 0;
-  const std::string_view list = tail(text, kPrefix.size());
+  text.remove_prefix(kPrefix.size());
+  const std::size_t end = text.find(':');
+  const std::string_view list = text.substr(0, end);
   if (list.empty() || list.back() == '\n' || !parse_nodes(list, &out->nodes, &beyond)) {
     return refuse("nodes are a list like 0-1,4, and ; divides tiers that have nodes");
   }
   static_assert(kMaxNodes == 64);
-  return beyond == 0 ? kAccepted : refuse("nodes are numbered from 0 to 63");
+  if (beyond != 0) return refuse("nodes are numbered from 0 to 63");
+  if (end == std::string_view::npos) return kAccepted;
+  if (!parse_size(tail(text, end + 1), &out->capacity_bytes)) {
+    return refuse("the SIZE of a tier of nodes needs a unit, as in cxl=node:2:4G");
+  }
+  const bool enough = out->capacity_bytes >= kMinTierBytes;
+  return enough ? kAccepted : refuse("a tier of nodes needs at least 1M");
 }
 
 ParseResult parse_zpool_size(std::string_view text, TierSpec* out) {
-  std::uint64_t bytes = 0;
-  if (!parse_size(text, &bytes)) return refuse("the zpool's SIZE needs a unit, as in 4G");
-  if (bytes < kMinZpoolBytes) return refuse("a zpool needs at least 1M");
-  out->capacity_bytes = bytes;
-  return kAccepted;
+  if (!parse_size(text, &out->capacity_bytes)) {
+    return refuse("the zpool's SIZE needs a unit, as in 4G");
+  }
+  const bool enough = out->capacity_bytes >= kMinTierBytes;
+  return enough ? kAccepted : refuse("a zpool needs at least 1M");
 }
 
 ParseResult parse_tier(std::string_view text, TierSpec* out) {
@@ -155,19 +165,6 @@ bool parse_hundredths(std::string_view text, std::uint64_t max, std::uint32_t* o
 }
 
 }  // namespace
-
-bool parse_decimal(std::string_view text, std::uint64_t* out) {
-  if (text.empty()) return false;
-  std::uint64_t n = 0;
-  for (char c : text) {
-    if (c < '0' || c > '9') return false;
-    const auto digit = static_cast<std::uint64_t>(c - '0');
-    if (n > (UINT64_MAX - digit) / 10) return false;
-    n = n * 10 + digit;
-  }
-  *out = n;
-  return true;
-}
 
 void write_nodes(NodeSet nodes, TextWriter& out) {
   bool first = true;
@@ -407,12 +404,12 @@ bool parse_size(std::string_view text, std::uint64_t* bytes) {
   const std::size_t dot = text.find('.');
   std::uint64_t whole = 0;
   std::uint64_t part = 0;
-  if (!config::parse_decimal(text.substr(0, dot), &whole)) return false;
+  if (!parse_decimal(text.substr(0, dot), &whole)) return false;
   if (whole > (config::kMaxSize - 1) >> shift) return false;
   if (dot != std::string_view::npos) {
     // Up to three decimals, rounded down to whole KiB, so that every size can be written back.
     const std::string_view decimals = config::tail(text, dot + 1);
-    if (shift == 10 || decimals.size() > 3 || !config::parse_decimal(decimals, &part)) return false;
+    if (shift == 10 || decimals.size() > 3 || !parse_decimal(decimals, &part)) return false;
     for (std::size_t i = decimals.size(); i < 3; ++i) part *= 10;
     part = ((part << shift) / 1000) & ~std::uint64_t{1023};
   }

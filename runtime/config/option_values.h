@@ -44,7 +44,4 @@ constexpr std::string_view tail(std::string_view text, std::size_t from) {
   return text;
 }
 
-// Decimal digits only, nothing else, no overflow.
-[[nodiscard]] bool parse_decimal(std::string_view text, std::uint64_t* out);
-
 }  // namespace heaptier::config

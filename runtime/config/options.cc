@@ -1,5 +1,6 @@
 #include "runtime/config/options.h"
 
+#include "runtime/base/words.h"
 #include "runtime/config/option_values.h"
 #include "runtime/config/text_writer.h"
 
@@ -90,7 +91,7 @@ const char* to_string(OptionSource source) {
 
 void take_stats_pid(std::string_view value, Options* out, Diagnostics* diagnostics) {
   std::uint64_t pid = 0;
-  if (config::parse_decimal(value, &pid) && pid <= INT32_MAX) {
+  if (parse_decimal(value, &pid) && pid <= INT32_MAX) {
     out->stats_pid = static_cast<std::uint32_t>(pid);
     return;
   }

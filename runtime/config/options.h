@@ -50,8 +50,10 @@ enum class TierKind : std::uint8_t { kDram, kCxl, kPmem, kZpool };
 const char* to_string(TierKind kind);
 struct TierSpec {
   TierKind kind = TierKind::kDram;
-  std::uint64_t capacity_bytes = 0;  // 0: the tier's default (zpool: half of physical memory)
-  NodeSet nodes;                     // none: dram's are those that are fastest (topology/ranking.h)
+  // 0: the tier's default (zpool: half of physical memory; nodes: all that they have). More than
+  // the nodes have means what they have (topology/ranking.h).
+  std::uint64_t capacity_bytes = 0;
+  NodeSet nodes;  // none: dram's are those that are fastest (topology/ranking.h)
   friend bool operator==(const TierSpec&, const TierSpec&) = default;
 };
 inline constexpr std::size_t kMaxTiers = 8;

@@ -8,9 +8,12 @@
 #include <time.h>
 #include <unistd.h>
 
+#include <cerrno>
 #include <cstdio>
-#include <cstring>
+#include <string_view>
 
+#include "runtime/base/lines.h"
+#include "runtime/os/kernel_files.h"
 #include "runtime/os/raw_syscall.h"
 
 namespace heaptier {
@@ -30,33 +33,6 @@ constexpr Nanos kReservesLast = seconds(5);
 
 Errno last_error() {
   return {errno};
-}
-
-// Calls each(line) for every line of a file, in memory of the stack; what does not fit into it is
-// cut off. False: the file cannot be read.
-template <class Each>
-bool each_line(const char* path, Each each) {
-  const int fd = open(path, O_RDONLY | O_CLOEXEC);
-  if (fd < 0) return false;
-  char buffer[4096];
-  std::size_t held = 0;
-  for (;;) {
-    const ssize_t n = read(fd, buffer + held, sizeof buffer - held);
-    if (n < 0 && errno == EINTR) continue;
-    if (n <= 0) break;
-    held += static_cast<std::size_t>(n);
-    std::size_t at = 0;
-    while (const void* end = std::memchr(buffer + at, '\n', held - at)) {
-      const auto length = static_cast<std::size_t>(static_cast<const char*>(end) - (buffer + at));
-      each(std::string_view(buffer + at, length));
-      at += length + 1;
-    }
-    held -= at;
-    std::memmove(buffer, buffer + at, held);
-    if (held == sizeof buffer) held = 0;
-  }
-  close(fd);
-  return true;
 }
 
 Errno get_policy(std::uintptr_t at, unsigned long flags, NodePolicy* out) {
@@ -140,41 +116,38 @@ bool KernelNodes::reserves_are_old() {
 }
 
 Errno KernelNodes::read_reserves() {
-  os::ZoneInfoReader reader;
   bool any = false;
-  const bool read = each_line("/proc/zoneinfo", [&](std::string_view line) {
-    os::ZoneId zone;
-    std::uint64_t reserve = 0;
-    if (!reader.line(line, &zone, &reserve) || zone.node >= kKeptNodes) return;
+  const Errno read = each_zone(kernel_files(), [&](const NodeZone& zone) {
+    if (zone.node >= kMaxNodes) return;
     any = true;
-    reserves_[zone.node][static_cast<std::size_t>(zone.name)].store(reserve,
+    reserves_[zone.node][static_cast<std::size_t>(zone.name)].store(zone.reserve_pages,
                                                                     std::memory_order_relaxed);
   });
-  if (!read || !any) return {ENOTSUP};
+  if (read.failed() || !any) return {ENOTSUP};
   reserves_read_.store(now().v, std::memory_order_release);
   return kOk;
 }
 
-std::uint64_t KernelNodes::reserve_of(const os::ZoneId& zone) const {
+std::uint64_t KernelNodes::reserve_of(const NodeZone& zone) const {
   return reserves_[zone.node][static_cast<std::size_t>(zone.name)].load(std::memory_order_relaxed);
 }
 
 Errno KernelNodes::room(unsigned node, NodeRoom* out) {
   *out = {};
-  if (node >= kKeptNodes) return {ENODEV};
+  if (node >= kMaxNodes) return {ENODEV};
   if (reserves_are_old()) {
     if (Errno e = read_reserves(); e.failed()) return e;
   }
   bool found = false;
-  const bool read = each_line("/proc/buddyinfo", [&](std::string_view line) {
-    os::ZoneId zone;
+  const Errno read = each_line(kernel_files(), "/proc/buddyinfo", [&](std::string_view line) {
+    NodeZone zone;
     std::string_view free_blocks;
-    if (!os::parse_zone(line, &zone, &free_blocks) || zone.node != node) return;
-    if (zone.name == os::ZoneName::kOther) return;  // device memory
+    if (!parse_zone(line, &zone, &free_blocks) || zone.node != node) return;
     found = true;
-    os::add_zone(free_blocks, reserve_of(zone), out);
+    zone.reserve_pages = reserve_of(zone);
+    add_zone(zone, free_blocks, out);
   });
-  if (!read) return {ENOTSUP};
+  if (read.failed()) return {ENOTSUP};
   return found ? kOk : Errno{ENODEV};
 }
 

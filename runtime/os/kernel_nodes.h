@@ -5,7 +5,8 @@
 #include <cstdint>
 
 #include "runtime/base/node_ops.h"
-#include "runtime/os/zone_files.h"
+#include "runtime/base/node_set.h"
+#include "runtime/base/zone_info.h"
 
 namespace heaptier {
 
@@ -39,14 +40,13 @@ class KernelNodes final : public NodeOps {
  private:
   // /proc/zoneinfo grows with CPUs times nodes and takes milliseconds on large machines;
   // /proc/buddyinfo is a line a zone. So what changes rarely (the watermarks) is kept.
-  static constexpr unsigned kKeptNodes = 64;
   bool reserves_are_old();
   Errno read_reserves();
-  std::uint64_t reserve_of(const os::ZoneId& zone) const;
+  std::uint64_t reserve_of(const NodeZone& zone) const;
 
   // Each value is right by itself, so readers and writers need not agree on more.
   std::atomic<std::int64_t> reserves_read_{0};  // Nanos of now(), 0: never
-  std::atomic<std::uint64_t> reserves_[kKeptNodes][os::kZones]{};
+  std::atomic<std::uint64_t> reserves_[kMaxNodes][kZoneNames]{};
 };
 
 KernelNodes& kernel_node_ops();

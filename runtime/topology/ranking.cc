@@ -196,16 +196,21 @@ NodeSet nearest_of(const Topology& topology, unsigned node, NodeSet candidates) 
   return attached.empty() ? nearest : attached;
 }
 
-// Capacities and next nodes, once the tiers have their nodes.
+// Capacities and next nodes, once the tiers have their nodes. A tier that has a capacity by now
+// was given it: its nodes' memory is only the limit.
 void complete(const Topology& topology, Ranking* ranking) {
   for (std::uint32_t i = 0; i < ranking->count; ++i) {
     RankedTier& tier = ranking->tiers[i];
+    const std::uint64_t given = tier.capacity_bytes != 0 ? tier.capacity_bytes : UINT64_MAX;
+    tier.capacity_bytes = 0;
     for (const unsigned node : tier.nodes) {
       tier.capacity_bytes += topology.nodes[node].capacity_bytes;
       tier.free_bytes += topology.nodes[node].free_bytes;
       if (i + 1 == ranking->count) continue;
       ranking->next[node] = nearest_of(topology, node, ranking->tiers[i + 1].nodes);
     }
+    tier.capacity_bytes = std::min(tier.capacity_bytes, given);
+    tier.free_bytes = std::min(tier.free_bytes, given);
   }
 }
 
@@ -254,6 +259,7 @@ void rank_as_configured(const TierChain& chain, const Topology& topology, Rankin
     RankedTier& tier = out->tiers[out->count++];
     tier.kind = spec.kind;
     tier.reason = RankReason::kConfigured;
+    tier.capacity_bytes = spec.capacity_bytes;
     tier.nodes = spec.nodes & topology.usable();
     if (!spec.nodes.empty()) continue;
     Ranking derived;

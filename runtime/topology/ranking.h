@@ -27,8 +27,9 @@ struct RankedTier {
   TierKind kind = TierKind::kDram;  // never kZpool
   RankReason reason = RankReason::kOnlyTier;
   NodeSet nodes;
+  // What its nodes have, or less where the option TIERS gives it a size.
   std::uint64_t capacity_bytes = 0;
-  std::uint64_t free_bytes = 0;  // as MemoryNode::free_bytes
+  std::uint64_t free_bytes = 0;  // as MemoryNode::free_bytes, at most the size given
 };
 
 struct Ranking {

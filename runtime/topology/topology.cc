@@ -5,7 +5,10 @@
 #include <string_view>
 #include <type_traits>
 
+#include "runtime/base/lines.h"
 #include "runtime/base/units.h"
+#include "runtime/base/words.h"
+#include "runtime/base/zone_info.h"
 #include "runtime/config/option_values.h"
 #include "runtime/config/text_writer.h"
 
@@ -33,36 +36,6 @@ class Text final : public TextSink {
   std::size_t length_ = 0;
 };
 
-// Hands on the text line by line, without those longer than kLongest: half a list would be a wrong
-// one.
-template <class F>
-class Lines final : public TextSink {
- public:
-  explicit Lines(F line) : line_(line) {}
-  bool take(std::string_view piece) override {
-    for (const char c : piece) {
-      if (c == '\n') {
-        finish();
-      } else {
-        if (length_ < kLongest) text_[length_] = c;
-        ++length_;
-      }
-    }
-    return true;
-  }
-  // The last line may have no end of its own.
-  void finish() {
-    if (length_ != 0 && length_ <= kLongest) line_(std::string_view(text_, length_));
-    length_ = 0;
-  }
-
- private:
-  static constexpr std::size_t kLongest = 2048;
-  F line_;
-  char text_[kLongest];
-  std::size_t length_ = 0;
-};
-
 template <class F>
 class Names final : public TextSink {
  public:
@@ -76,26 +49,9 @@ class Names final : public TextSink {
   F name_;
 };
 
-// The next word of *text, which loses it; empty: there is none.
-std::string_view next_word(std::string_view* text) {
-  constexpr std::string_view kBlanks = " \t\n,()";
-  while (!text->empty() && kBlanks.find(text->front()) != std::string_view::npos) {
-    text->remove_prefix(1);
-  }
-  std::size_t length = 0;
-  while (length < text->size() && kBlanks.find((*text)[length]) == std::string_view::npos) ++length;
-  const std::string_view word = text->substr(0, length);
-  text->remove_prefix(length);
-  return word;
-}
-
-bool next_number(std::string_view* text, std::uint64_t* out) {
-  return config::parse_decimal(next_word(text), out);
-}
-
 // "node12" and prefix "node": 12.
 bool numbered(std::string_view name, std::string_view prefix, std::uint64_t* out) {
-  return name.starts_with(prefix) && config::parse_decimal(config::tail(name, prefix.size()), out);
+  return name.starts_with(prefix) && parse_decimal(config::tail(name, prefix.size()), out);
 }
 
 class Reader {
@@ -115,7 +71,7 @@ class Reader {
     kernel_tiers();
     nvdimms();
     limits();
-    (void)read_free_memory(files_, &out_);
+    free_memory();
   }
 
  private:
@@ -196,14 +152,13 @@ class Reader {
   void capacity_of(unsigned node) {
     Path path;
     join(path, kNodes, "node", node, "/meminfo");
-    Lines lines([&](std::string_view line) {
+    (void)each_line(files_, out_.numa ? path : "/proc/meminfo", [&](std::string_view line) {
       for (std::string_view word = next_word(&line); !word.empty(); word = next_word(&line)) {
         std::uint64_t kib = 0;
         if (word != "MemTotal:" || !next_number(&line, &kib) || kib >= kMostBytes >> 10) continue;
         out_.nodes[node].capacity_bytes = kib << 10;
       }
     });
-    if (files_.read(out_.numa ? path : "/proc/meminfo", lines).ok()) lines.finish();
   }
 
   // One number for each *online* node, in ascending order.
@@ -290,7 +245,7 @@ class Reader {
   void limits() {
     out_.allowed = NodeSet::all();
     bool cpus_known = false;
-    Lines lines([&](std::string_view line) {
+    (void)each_line(files_, "/proc/self/status", [&](std::string_view line) {
       const std::string_view key = next_word(&line);
       if (!line.empty()) line.remove_prefix(1);
       unsigned beyond = 0;
@@ -302,10 +257,20 @@ class Reader {
         }
       });
     });
-    if (files_.read("/proc/self/status", lines).ok()) lines.finish();
     if (!cpus_known) std::memset(out_.allowed_cpus, 0xff, sizeof out_.allowed_cpus);
     // Nothing allowed that exists is no cpuset but a misreading: a process has memory somewhere.
     if ((out_.allowed & out_.memory).empty()) out_.allowed = NodeSet::all();
+  }
+
+  void free_memory() {
+    std::uint64_t pages[kMaxNodes] = {};
+    const Errno read = each_zone(files_, [&](const NodeZone& zone) {
+      if (zone.node < kMaxNodes) pages[zone.node] += zone.usable_pages();
+    });
+    if (read.failed()) return;  // half of a node's zones would be a wrong figure
+    for (unsigned node = 0; node < kMaxNodes; ++node) {
+      out_.nodes[node].free_bytes = pages[node] * kPageSize;
+    }
   }
 
   static constexpr const char* kNodes = "/sys/devices/system/node/";
@@ -317,71 +282,11 @@ class Reader {
   Topology& out_;
 };
 
-// /proc/zoneinfo: "Node 0, zone  Normal", then, among much else, "pages free 3776", "high 264" and
-// "protection: (0, 954, 954)".
-class ZoneSums {
- public:
-  void line(std::string_view text) {
-    const std::string_view word = next_word(&text);
-    std::uint64_t n = 0;
-    if (word == "Node") {
-      std::uint64_t node = 0;
-      const bool known = next_number(&text, &node) && next_word(&text) == "zone";
-      // A node's statistics come under the heading of its first zone; each zone has one heading.
-      add();
-      node_ = known && node < kMaxNodes ? static_cast<unsigned>(node) : kMaxNodes;
-    } else if (word == "pages" && next_word(&text) == "free" && next_number(&text, &n)) {
-      free_ = n;
-    } else if (word == "high" && next_number(&text, &n)) {  // "high:" is a per-CPU list's
-      high_ = n;
-    } else if (word == "protection:") {
-      while (next_number(&text, &n)) reserve_ = n > reserve_ ? n : reserve_;
-    }
-  }
-  // False: there was no zone.
-  bool finish(Topology* out) {
-    add();
-    if (seen_.empty()) return false;
-    for (unsigned node = 0; node < kMaxNodes; ++node) {
-      out->nodes[node].free_bytes = pages_[node] * kPageSize;
-    }
-    return true;
-  }
-
- private:
-  void add() {
-    constexpr std::uint64_t kMostPages = std::uint64_t{1} << 44;
-    if (node_ < kMaxNodes) {
-      seen_.add(node_);
-      if (high_ < kMostPages && reserve_ < kMostPages && free_ < kMostPages &&
-          free_ > high_ + reserve_) {
-        pages_[node_] += free_ - high_ - reserve_;
-      }
-    }
-    free_ = high_ = reserve_ = 0;
-  }
-
-  NodeSet seen_;
-  unsigned node_ = kMaxNodes;
-  std::uint64_t free_ = 0;
-  std::uint64_t high_ = 0;
-  std::uint64_t reserve_ = 0;
-  std::uint64_t pages_[kMaxNodes] = {};
-};
-
 }  // namespace
 
 void read_topology(FileTree& files, Topology* out) {
   new (out) Topology{};  // in place: an assignment would need as much stack
   Reader(files, *out).all();
-}
-
-bool read_free_memory(FileTree& files, Topology* topology) {
-  ZoneSums sums;
-  Lines lines([&](std::string_view line) { sums.line(line); });
-  if (files.read("/proc/zoneinfo", lines).failed()) return false;
-  lines.finish();
-  return sums.finish(topology);
 }
 
 }  // namespace heaptier

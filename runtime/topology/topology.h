@@ -29,8 +29,8 @@ inline constexpr std::uint32_t kNoKernelTier = UINT32_MAX;
 
 struct MemoryNode {
   std::uint64_t capacity_bytes = 0;
-  // What ordinary allocations can still take before the kernel starts to reclaim: over the node's
-  // zones, free - high watermark - the reserve that is kept for allocations that need a low zone.
+  // NodeRoom::pages when this was read: what the node had to give before the kernel starts to
+  // reclaim there. What it has at this moment is NodeOps::room()'s to say.
   std::uint64_t free_bytes = 0;
   std::uint32_t cpus = 0;  // online
   // The N of memory_tierN; lower is faster. kNoKernelTier: the kernel does not say.
@@ -69,9 +69,5 @@ struct Topology {
 // Fills *out with what the tree says. What is missing, unreadable or nonsense there counts as not
 // said, so this cannot fail: the least there is is one node with the machine's memory.
 void read_topology(FileTree& files, Topology* out);
-
-// Only the figures that change from moment to moment: free_bytes of every node. Cheaper, and for
-// asking before each round of moves. False: the kernel did not say, and they are as before.
-[[nodiscard]] bool read_free_memory(FileTree& files, Topology* topology);
 
 }  // namespace heaptier

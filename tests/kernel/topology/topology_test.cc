@@ -8,7 +8,9 @@
 #include <algorithm>
 #include <memory>
 
+#include "runtime/base/units.h"
 #include "runtime/os/kernel_files.h"
+#include "runtime/os/kernel_nodes.h"
 
 namespace heaptier {
 namespace {
@@ -42,6 +44,19 @@ TEST_F(Nodes, HaveTheMemoryThatLibnumaSees) {
     }
     EXPECT_EQ(topology->nodes[node].capacity_bytes, theirs) << node;
     EXPECT_LE(topology->nodes[node].free_bytes, topology->nodes[node].capacity_bytes) << node;
+  }
+}
+
+// The topology's figure and the door's come from two files of the kernel's.
+TEST_F(Nodes, HaveFreeWhatTheDoorToTheKernelSays) {
+  for (const unsigned node : topology->usable()) {
+    NodeRoom room;
+    ASSERT_TRUE(kernel_node_ops().room(node, &room).ok()) << node;
+    const auto said = static_cast<double>(room.pages);
+    // Others run meanwhile.
+    EXPECT_NEAR(static_cast<double>(topology->nodes[node].free_bytes / kPageSize), said,
+                0.2 * said + 20'000)
+        << node;
   }
 }
 

@@ -199,6 +199,20 @@ TEST(Tiers, TheVariableOverridesTheRanking) {
   EXPECT_EQ(picture(ranking_of(facts)), "dram 0,1 > cxl 2 > pmem 3");
 }
 
+TEST(Tiers, SizesAreShownBesideWhatTheNodesHave) {
+  HostFacts facts = tiered_host();
+  facts.tiers_variable = "dram=node:0-1;cxl=node:2:64M;pmem=node:3:4G";
+  const std::string text = doctor_text(facts, examine(facts));
+  for (const char* line : {"  dram nodes 0-1: 1536 MiB, 384 MiB free; as configured\n",
+                           "  cxl  node 2: 64 MiB of 512 MiB, 64 MiB free; as configured\n",
+                           "  pmem node 3: 384 MiB, 96 MiB free; as configured\n"}) {
+    EXPECT_NE(text.find(line), std::string::npos) << line << text;
+  }
+  const auto json = nlohmann::json::parse(doctor_json(facts, examine(facts)));
+  EXPECT_EQ(json["tiers"][1]["capacity_bytes"], 64u << 20);
+  EXPECT_EQ(json["nodes"][2]["capacity_bytes"], 512u << 20);
+}
+
 TEST(Tiers, AreInTheJson) {
   const HostFacts facts = tiered_host();
   const auto json = nlohmann::json::parse(doctor_json(facts, examine(facts)));

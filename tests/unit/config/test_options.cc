@@ -179,6 +179,39 @@ TEST(ParseOption, TiersOfNodes) {
   EXPECT_FALSE(Options{}.tiers.names_nodes());
 }
 
+TEST(ParseOption, TiersOfNodesWithSizes) {
+  for (const char* good :
+       {"dram=node:0-1:8G;cxl=node:2:4G;pmem=node:3;zpool:2G", "dram=node:0:1M;zpool",
+        "dram;cxl=node:0-2,4,63:1536M", "dram=node:0:8T;pmem=node:2"}) {
+    EXPECT_EQ(parsed(OptionId::kTiers, good), good);
+  }
+  EXPECT_EQ(parsed(OptionId::kTiers, "dram=node:1,0:4096MiB;cxl=node:2:1.5g"),
+            "dram=node:0-1:4G;cxl=node:2:1536M");
+  Options options;
+  ASSERT_TRUE(parse_option(OptionId::kTiers, "dram=node:0:8G;cxl=node:2:4G", &options).ok);
+  EXPECT_EQ(options.tiers.find(TierKind::kDram)->capacity_bytes, 8ull << 30);
+  EXPECT_EQ(options.tiers.find(TierKind::kCxl)->capacity_bytes, 4ull << 30);
+  EXPECT_EQ(options.tiers.find(TierKind::kCxl)->nodes, NodeSet::of(2));
+  for (const char* zero : {"dram=node:0;cxl=node:2:0", "dram=node:0:0;zpool", "dram;cxl=node:2:0M",
+                           "dram;cxl=node:2:1023K"}) {
+    EXPECT_EQ(parsed(OptionId::kTiers, zero), "refused: a tier of nodes needs at least 1M") << zero;
+  }
+  for (const char* bad :
+       {"dram=node:0;cxl=node:2:4", "dram=node:0:;zpool", "dram=node:0:1G:2G;zpool",
+        "dram;cxl=node:2: 4G", "dram;cxl=node:2:-4G", "dram;cxl=node:2:50%"}) {
+    EXPECT_EQ(parsed(OptionId::kTiers, bad),
+              "refused: the SIZE of a tier of nodes needs a unit, as in cxl=node:2:4G")
+        << bad;
+  }
+  for (const char* bad : {"dram=node::4G;zpool", "dram=node:0 :4G;zpool", "dram=node:4G;zpool"}) {
+    EXPECT_EQ(parsed(OptionId::kTiers, bad),
+              "refused: nodes are a list like 0-1,4, and ; divides tiers that have nodes")
+        << bad;
+  }
+  EXPECT_EQ(parsed(OptionId::kTiers, "dram=node:64:4G;zpool"),
+            "refused: nodes are numbered from 0 to 63");
+}
+
 TEST(ParseOption, TiersOfNodesRefused) {
   const struct {
     const char* value;

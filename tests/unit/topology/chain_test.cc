@@ -75,6 +75,11 @@ TEST(SettleTiers, WhatIsServedStays) {
   EXPECT_EQ(s.source(), OptionSource::kEnvironment);
 }
 
+TEST(SettleTiers, TheSizeOfTheFirstTierIsItsBudget) {
+  const Settled s("HEAPTIER_TIERS=dram=node:0:16M;cxl=node:2;zpool:1G");
+  EXPECT_EQ(s.options.fast, (FastBudget{FastBudget::Kind::kBytes, 16u << 20, 0}));
+}
+
 TEST(SettleTiers, LooksAtNothingWhenNoNodeIsNamed) {
   for (const char* variable :
        {"HEAPTIER_TIERS=dram,zpool:1G", "HEAPTIER_TIERS=dram=node:x;zpool", "HEAPTIER_FAST=1G"}) {

@@ -194,6 +194,24 @@ TEST(Configured, AsTheChainSays) {
   EXPECT_EQ(r.tiers[1].capacity_bytes, 384u << 20);
 }
 
+TEST(Configured, ASizeIsTheCapacityUpToTheNodesMemory) {
+  const auto t = topology_of(four_nodes());
+  Options options;
+  ASSERT_TRUE(parse_option(OptionId::kTiers,
+                           "dram=node:0-1:1G;cxl=node:2:64M;pmem=node:3:8G;zpool:1G", &options)
+                  .ok);
+  Ranking r;
+  rank_as_configured(options.tiers, *t, &r);
+  ASSERT_EQ(picture(r), "dram 0,1 > cxl 2 > pmem 3");
+  EXPECT_EQ(r.tiers[0].capacity_bytes, 1024u << 20);
+  EXPECT_EQ(r.tiers[0].free_bytes, 384u << 20);
+  EXPECT_EQ(r.tiers[1].capacity_bytes, 64u << 20);
+  EXPECT_EQ(r.tiers[1].free_bytes, 64u << 20) << "of 128 that the node has";
+  EXPECT_EQ(r.tiers[2].capacity_bytes, 384u << 20);
+  EXPECT_EQ(r.tiers[2].free_bytes, 96u << 20);
+  EXPECT_EQ(text_of(r.next[2]), "3");
+}
+
 TEST(Reasons, HaveWords) {
   for (int i = 0; i <= static_cast<int>(RankReason::kConfigured); ++i) {
     EXPECT_STRNE(to_string(static_cast<RankReason>(i)), "?");

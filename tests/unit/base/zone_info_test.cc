@@ -1,13 +1,14 @@
-#include "runtime/os/zone_files.h"
+#include "runtime/base/zone_info.h"
 
 #include <gtest/gtest.h>
 
 #include <map>
-#include <sstream>
 #include <string>
-#include <tuple>
+#include <utility>
 
-namespace heaptier::os {
+#include "tests/fakes/fake_file_tree.h"
+
+namespace heaptier {
 namespace {
 
 // As Linux 6.12 prints it on a machine with a movable node; what is between is left out.
@@ -60,40 +61,52 @@ Node 12, zone  Movable
         protection: (0, 0, 0, 0, 0)
 )";
 
-std::map<std::pair<unsigned, ZoneName>, std::uint64_t> reserves_in(const std::string& text) {
-  std::map<std::pair<unsigned, ZoneName>, std::uint64_t> found;
-  ZoneInfoReader reader;
-  std::istringstream lines(text);
-  for (std::string line; std::getline(lines, line);) {
-    ZoneId zone;
-    std::uint64_t reserve = 0;
-    if (reader.line(line, &zone, &reserve)) found[{zone.node, zone.name}] = reserve;
-  }
+std::map<std::pair<unsigned, ZoneName>, NodeZone> zones_in(const std::string& text) {
+  FakeFileTree tree;
+  tree.files["/proc/zoneinfo"] = text;
+  std::map<std::pair<unsigned, ZoneName>, NodeZone> found;
+  const Errno read = each_zone(tree, [&](const NodeZone& zone) {
+    found[{zone.node, zone.name}] = zone;
+  });
+  EXPECT_TRUE(read.ok());
   return found;
 }
 
 TEST(ZoneInfo, ReserveIsTheHighWatermarkAndWhatIsKeptFromMovableMemory) {
-  const auto found = reserves_in(kZoneInfo);
-  EXPECT_EQ(found.size(), 5u);
-  EXPECT_EQ(found.at({0, ZoneName::kDma}), 54u + 6987u);
-  EXPECT_EQ(found.at({0, ZoneName::kDma32}), 10500u + 3968u);
-  EXPECT_EQ(found.at({0, ZoneName::kMovable}), 32u);
-  EXPECT_EQ(found.at({12, ZoneName::kMovable}), 192u);
+  const auto found = zones_in(kZoneInfo);
+  EXPECT_EQ(found.size(), 4u);  // not the device memory
+  EXPECT_EQ(found.at({0, ZoneName::kDma}).reserve_pages, 54u + 6987u);
+  EXPECT_EQ(found.at({0, ZoneName::kDma32}).reserve_pages, 10500u + 3968u);
+  EXPECT_EQ(found.at({0, ZoneName::kMovable}).reserve_pages, 32u);
+  EXPECT_EQ(found.at({12, ZoneName::kMovable}).reserve_pages, 192u);
+}
+
+TEST(ZoneInfo, WhatIsFreeAboveTheReserveIsForTheTaking) {
+  const auto found = zones_in(kZoneInfo);
+  EXPECT_EQ(found.at({0, ZoneName::kDma}).free_pages, 2816u);
+  EXPECT_EQ(found.at({0, ZoneName::kDma}).usable_pages(), 0u);
+  EXPECT_EQ(found.at({0, ZoneName::kDma32}).usable_pages(), 190000u - 10500 - 3968);
+  EXPECT_EQ(found.at({12, ZoneName::kMovable}).usable_pages(), 98304u - 192);
 }
 
 TEST(ZoneInfo, NonsenseGivesNothing) {
-  EXPECT_TRUE(reserves_in("").empty());
-  EXPECT_TRUE(reserves_in("Node\nNode x, zone DMA\n high 5\n protection: (1)\n").empty());
-  EXPECT_TRUE(reserves_in(" high 5\n protection: (1)\n").empty());
-  EXPECT_TRUE(reserves_in("Node 0, zone\n high 5\n protection: (1)\n").empty());
+  EXPECT_TRUE(zones_in("").empty());
+  EXPECT_TRUE(zones_in("Node\nNode x, zone DMA\n high 5\n protection: (1)\n").empty());
+  EXPECT_TRUE(zones_in(" high 5\n protection: (1)\n").empty());
+  EXPECT_TRUE(zones_in("Node 0, zone\n high 5\n protection: (1)\n").empty());
+  EXPECT_TRUE(zones_in("Node 4294967296, zone DMA\n high 5\n protection: (1)\n").empty());
+  EXPECT_TRUE(zones_in("Node 0, zone DMA\n high x\n protection: (1)\n").empty());
+  EXPECT_TRUE(zones_in("Node 0, zone DMA\n high 5\n protection: (99999999999999999)\n").empty());
+  EXPECT_TRUE(zones_in("Node 0, zone DMA\n pages free 99999999999999999\n high 5\n").empty());
 }
 
 NodeRoom room_of(std::string_view line, std::uint64_t reserve) {
-  ZoneId zone;
+  NodeZone zone;
   std::string_view rest;
   EXPECT_TRUE(parse_zone(line, &zone, &rest));
+  zone.reserve_pages = reserve;
   NodeRoom room;
-  add_zone(rest, reserve, &room);
+  add_zone(zone, rest, &room);
   return room;
 }
 
@@ -117,8 +130,8 @@ TEST(BuddyInfo, PlentyOfPagesAndNoBlock) {
 
 TEST(BuddyInfo, ZonesAddUp) {
   NodeRoom room;
-  add_zone(" 0 0 0 0 0 0 0 0 0 1 0", 7000, &room);  // small, and kept for others
-  add_zone(" 0 0 0 0 0 0 0 0 0 0 4", 1000, &room);
+  add_zone({.reserve_pages = 7000}, " 0 0 0 0 0 0 0 0 0 1 0", &room);  // small, and kept for others
+  add_zone({.reserve_pages = 1000}, " 0 0 0 0 0 0 0 0 0 0 4", &room);
   EXPECT_EQ(room, (NodeRoom{512 + 4096, 3096, 6}));
 }
 
@@ -131,17 +144,16 @@ TEST(BuddyInfo, KernelsWithMoreOrLessOrders) {
 }
 
 TEST(BuddyInfo, ZoneNames) {
-  ZoneId zone;
+  NodeZone zone;
   std::string_view rest;
   ASSERT_TRUE(parse_zone("Node 10, zone    DMA32 1 2", &zone, &rest));
   EXPECT_EQ(zone.node, 10u);
   EXPECT_EQ(zone.name, ZoneName::kDma32);
   EXPECT_EQ(rest, " 1 2");
-  ASSERT_TRUE(parse_zone("Node 1, zone   Device", &zone, &rest));
-  EXPECT_EQ(zone.name, ZoneName::kOther);
+  EXPECT_FALSE(parse_zone("Node 1, zone   Device", &zone, &rest));
   EXPECT_FALSE(parse_zone("Node , zone Normal", &zone, &rest));
   EXPECT_FALSE(parse_zone("  Node 1, zone Normal", &zone, &rest));
 }
 
 }  // namespace
-}  // namespace heaptier::os
+}  // namespace heaptier
