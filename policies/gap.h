@@ -26,9 +26,8 @@ constexpr Gap gap_of(Nanos length) {
   return static_cast<Gap>(std::min<unsigned>(octave * kGapsPerOctave + half + 1, kLongestGap));
 }
 
-// A gap 2^octaves times as short.
-constexpr Gap hotter(Gap gap, unsigned octaves) {
-  const unsigned less = octaves * kGapsPerOctave;
+// A gap shorter by so many half octaves.
+constexpr Gap hotter(Gap gap, unsigned less) {
   return gap > less ? static_cast<Gap>(gap - less) : kUnknownGap;
 }
 
@@ -36,10 +35,14 @@ constexpr Gap hotter(Gap gap, unsigned octaves) {
 // each new one.
 struct GapEstimate {
   static constexpr std::uint8_t kMost = 4;
+  static constexpr std::uint8_t kTrusted = 4;
   Gap gap = kUnknownGap;
   std::uint8_t measured = 0;  // times, at most kMost
 
   constexpr GapEstimate after(Gap one) const {
+    // By chance a gap is a sixteenth of the mean once in sixteen times, and eight times the mean
+    // once in three thousand: its use has changed.
+    if (measured == 0 || one + 8 <= gap || one >= gap + 6) return {one, 1};
     const unsigned n = std::min<unsigned>(measured + 1U, kMost);
     // Rounded towards the new one, which would otherwise never be reached.
     const unsigned up = one > gap ? n - 1 : 0;
@@ -55,12 +58,12 @@ constexpr Gap mix_gaps(Gap so_far, Gap measured) {
 // Whether what was measured on touch is worth promoting, with `limit` of PlacementPolicy. A huge
 // page four times: it is measured again at once, and 2 MiB are dear.
 constexpr bool worth_promoting(const GapEstimate& huge, Gap limit) {
-  return limit == kLongestGap || (huge.measured == GapEstimate::kMost && huge.gap <= limit);
+  return limit == kLongestGap || (huge.measured >= GapEstimate::kTrusted && huge.gap <= limit);
 }
 // A page twice, or once if that says it clearly.
 constexpr bool worth_promoting(Gap before, Gap measured, Gap limit) {
   if (limit == kLongestGap) return true;
-  constexpr unsigned kClearly = 3;  // octaves
+  constexpr unsigned kClearly = 3 * kGapsPerOctave;
   return before == kUnknownGap ? measured <= hotter(limit, kClearly)
                                : mix_gaps(before, measured) <= limit;
 }

@@ -31,7 +31,8 @@ Victim victim_of(const PlacedBlock& b, Nanos now) {
   if (!b.movable) return {};
   const Gap idle = b.parked > 0 ? gap_of(now - b.parked_since) : kUnknownGap;
   if (b.huge) {
-    const Gap gap = std::max(b.gap, idle);
+    // What was measured a time or two says little; a block that nobody touches tells by itself.
+    const Gap gap = std::max(b.times >= GapEstimate::kTrusted / 2 ? b.gap : kUnknownGap, idle);
     if (gap == kUnknownGap) return {};
     return {gap, std::uint32_t{b.parked} + b.resident};
   }
@@ -71,7 +72,8 @@ void PlacementPolicy::observe(PlacedBlock& b, Nanos now) {
   // What seems hot is measured once more at once: one measurement says little.
   b.suspect = b.slow > 0 && (b.huge ? b.measured <= promote_below_ : b.warm > 0);
   b.warm = 0;
-  if (b.suspect) {
+  const bool unsure = b.huge && b.times < GapEstimate::kTrusted;
+  if (b.suspect || unsure) {
     b.backoff = 0;
     b.not_before = now;
     return;
@@ -89,7 +91,8 @@ void PlacementPolicy::decide(PlacementView& view, Nanos now, const PlacementBudg
     observe(b, now);
     any_slow = any_slow || b.slow > 0;
     if (b.suspect) ++suspects_;
-    if (b.movable && b.watched == 0 && b.not_before.v == 0 && b.resident > 0) ++unknown_;
+    const bool unsure = b.not_before.v == 0 || (b.huge && b.times < GapEstimate::kTrusted);
+    if (b.movable && b.watched == 0 && unsure && b.resident > 0) ++unknown_;
   }
   plan_promotions(view, plan);
   if (wanted_ > 0) busy_until_ = now + kBusyFor;
@@ -124,7 +127,11 @@ void PlacementPolicy::plan_demotions(PlacementView& view, Nanos now, const Place
     const std::uint64_t reserve = reserve_of(tier.capacity_pages);
     std::uint64_t need = tier.room_pages < reserve ? reserve - tier.room_pages : 0;
     need += tier.over_pages;
-    if (t == 0) need = std::max(need, std::min(wanted_, 4 * reserve));
+    if (t == 0) {
+      const std::uint64_t spare = tier.room_pages - std::min(tier.room_pages, reserve / 2);
+      const std::uint64_t wanted = std::min(wanted_, 4 * reserve);
+      need = std::max(need, wanted - std::min(wanted, spare));
+    }
     const PlaceView& below = view.tiers[t + 1];
     const std::uint64_t kept = reserve_of(below.capacity_pages) / 2;
     const std::uint64_t room = below.room_pages > kept ? below.room_pages - kept : 0;
@@ -139,9 +146,9 @@ void PlacementPolicy::plan_demotions(PlacementView& view, Nanos now, const Place
         fast += std::uint64_t{b.resident} + b.parked;
       }
       const Gap cut = coldest.cut(std::max(need, fast / kPriceShare));
-      promote_below_ = tier.room_pages > 2 * reserve ? kLongestGap
-                       : room == 0                   ? kUnknownGap
-                                                     : hotter(cut, kExchangeOctaves);
+      // Room that was made for what is hot is not there for all.
+      const bool plenty = tier.room_pages > 2 * reserve && now >= busy_until_;
+      promote_below_ = plenty ? kLongestGap : room == 0 ? kUnknownGap : hotter(cut, kExchange);
     }
     if (need > 0) demote_from(t, need, view, now, plan);
     left -= need;
@@ -186,7 +193,8 @@ bool PlacementPolicy::watch(PlacedBlock& b, Nanos now, const PlacementBudget& bu
   if (!b.movable || b.watched != 0 || b.resident == 0 || b.not_before > now) return true;
   // Parked small pages are being watched still: those at home were just touched.
   if (b.parked > 0 && (b.huge || now - b.parked_since < kWindow)) return true;
-  if (!plan.add({b.index, PlaceAction::kWatch, 0})) return false;
+  if (watches_ == 0 || !plan.add({b.index, PlaceAction::kWatch, 0})) return false;
+  --watches_;
   b.watched = b.resident;
   b.suspect = false;
   if (b.not_before.v == 0) b.not_before = now;
@@ -202,6 +210,7 @@ void PlacementPolicy::plan_watches(PlacementView& view, Nanos now, const Placeme
                                    PlacementPlan& plan) {
   const bool busy = now < busy_until_ || unknown_ > 0 || suspects_ > 0;
   const std::uint64_t nanos = busy ? budget.hint_nanos : budget.hint_nanos / kQuietShare;
+  watches_ = budget.watches;
   hints_.refill(nanos, budget.hint_nanos * kSavedTicks);
   for (PlacedBlock& b : view.blocks) {
     if (suspects_ == 0 || !hints_.any()) break;

@@ -5,7 +5,7 @@
 // path, which also migrates on touch what the threshold found here says is worth it). A block that
 // nobody touches costs nothing and stays parked.
 //
-// Memory is exchanged only where that pays: what goes up must be kExchangeOctaves hotter than what
+// Memory is exchanged only where that pays: what goes up must be kExchange hotter than what
 // has to go down for it. Blocks of equal heat stay where they are, and a page that has just gone
 // one way does not go back.
 #pragma once
@@ -33,7 +33,8 @@ struct PlacedBlock {
   std::uint16_t hot = 0;      // small pages on a slow node found worth promoting, which wait for it
   std::uint16_t warm = 0;     // and those that seemed so since the last decide()
   Gap gap = kUnknownGap;      // of a huge page: estimated,
-  Gap measured = kUnknownGap;  // and the last measurement of it
+  std::uint8_t times = 0;     // from so many measurements (GapEstimate),
+  Gap measured = kUnknownGap;  // of which this was the last
   Nanos parked_since{};
 
   // The policy's own.
@@ -88,13 +89,14 @@ struct PlacementPlan {
 struct PlacementBudget {
   std::uint64_t hint_nanos = 0;    // CPU time for hint faults until the next tick
   std::uint64_t hint_cost = 6000;  // of one, ns
+  std::uint32_t watches = 64;      // at most so many blocks are to be watched anew
   std::uint64_t move_pages = 0;    // at most so many are demoted until the next tick
 };
 
 class PlacementPolicy {
  public:
-  // 16 times: two measurements, averaged, are off by that factor once in forty.
-  static constexpr unsigned kExchangeOctaves = 4;
+  // Half octaves: 11 times.
+  static constexpr unsigned kExchange = 7;
 
   constexpr PlacementPolicy() = default;
   void decide(PlacementView& view, Nanos now, const PlacementBudget& budget, PlacementPlan& plan);
@@ -119,6 +121,7 @@ class PlacementPolicy {
   Gap promote_below_ = kUnknownGap;
   std::uint32_t hand_ = 0;
   std::uint32_t unknown_ = 0;   // blocks never measured, by the last look
+  std::uint32_t watches_ = 0;   // that may still be planned
   std::uint32_t suspects_ = 0;  // and those to be measured again at once
   std::uint64_t wanted_ = 0;    // pages worth promoting that there is no room for
   Nanos busy_until_{};          // exchanging: hints may use their whole budget

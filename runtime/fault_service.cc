@@ -254,8 +254,10 @@ FaultReply FaultService::unpark_huge(PageIndex p, PageWord was, Worker& w) {
   RunResult r{kOk, 0};
   const bool whole = block.huge.load(std::memory_order_relaxed);
   if (whole && core_.nodes != nullptr) {
-    const Nanos since{block.parked_at.load(std::memory_order_relaxed)};
-    const GapEstimate estimate = note_gap(block, gap_of(core_.ops.now() - since));
+    const WatchClock::Mark mark{block.parked_at.load(std::memory_order_relaxed),
+                                block.parked_faults.load(std::memory_order_relaxed)};
+    const Nanos gap = core_.nodes->clock().lap(core_.ops.now(), mark);
+    const GapEstimate estimate = note_gap(block, gap_of(gap));
     if (block.tier.load(std::memory_order_relaxed) != 0 &&
         worth_promoting(estimate, core_.nodes->promote_below())) {
       promote(first, w);

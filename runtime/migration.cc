@@ -150,7 +150,7 @@ MoveOutcome Migration::park_huge(BlockIndex b) {
   MoveOutcome outcome;
   PageWord words[kPagesPerBlock];
   std::uint32_t held = 0;
-  block.parked_at.store(core_.ops.now().v, std::memory_order_relaxed);
+  if (core_.nodes != nullptr) note_parked(block, core_.nodes->clock().mark(core_.ops.now()));
   for (; held < kBlockPages; ++held) {
     if (!core_.table.try_lock({first.v + held}, &words[held])) break;
     if (words[held].state() != PageState::kResident) {

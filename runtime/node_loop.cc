@@ -15,8 +15,10 @@ constexpr std::uint32_t kLeastLooks = 4;
 constexpr std::uint64_t kPagesPerSecond = (std::uint64_t{1} << 30) / kPageSize;
 constexpr std::uint32_t kStoreChunk = 64;
 constexpr Nanos kRoomsEvery = millis(50);
-// A round may take this part of the thread's time while there is something to do: 1/8.
-constexpr std::int64_t kRoundShare = 8;
+// Rounds may take this part of the thread's time: 1/3.
+constexpr std::int64_t kRoundShare = 3;
+// From one handful of huge pages to the next.
+constexpr Nanos kWatchFor = micros(300);
 constexpr Nanos kShortPause = millis(10);
 constexpr Nanos kLongPause = millis(100);
 
@@ -50,6 +52,7 @@ void NodeLoop::look_at(BlockIndex b) {
   v.tier = block.tier.load(std::memory_order_relaxed);
   v.slow = block.slow.load(std::memory_order_relaxed);
   v.gap = block.gap.load(std::memory_order_relaxed);
+  v.times = block.gaps_measured.load(std::memory_order_relaxed);
   v.measured = block.last_gap.load(std::memory_order_relaxed);
   v.huge = block.huge.load(std::memory_order_relaxed);
   if (managed) {
@@ -158,18 +161,36 @@ void NodeLoop::tick(Nanos now) {
       std::max<std::uint64_t>(kPagesPerSecond * static_cast<std::uint64_t>(since.v) /
                                   static_cast<std::uint64_t>(seconds(1).v),
                               kPagesPerBlock);
+  budget.watches = kMostWatches;
   PlacementPlan plan{{steps_, kMostSteps}};
   policy_.decide(view_, now, budget, plan);
   core_.nodes->set_promote_below(plan.promote_below);
   bool any = view_.wanted_pages > 0;
+  watching_count_ = 0;
+  slept_ = Nanos{};
   for (std::size_t i = 0; i < plan.count; ++i) {
     if (!host_.between_steps() || core_.retired.load(std::memory_order_relaxed)) return;
     any = carry_out(plan.steps[i]) || any;
+    if (watching_count_ == kWatchedAtOnce) begin_watch(i + 1 < plan.count);
   }
+  begin_watch(false);
   moved_ = any;
-  const Nanos cost = core_.ops.now() - now;
+  const Nanos cost = core_.ops.now() - now - slept_;
   pause_ = any || core_.nodes->promote_below() == kUnknownGap ? kShortPause : kLongPause;
   pause_ = std::clamp(Nanos{cost.v * (kRoundShare - 1)}, pause_, seconds(1));
+}
+
+// Parking took time: the clocks start together, when the application goes on.
+void NodeLoop::begin_watch(bool more) {
+  const Nanos now = core_.ops.now();
+  for (; watching_count_ > 0; --watching_count_) {
+    const BlockIndex b = watching_[watching_count_ - 1];
+    note_parked(core_.table.block(b), core_.nodes->clock().mark(now));
+    blocks_[b.v].parked_since = now;
+  }
+  if (!more) return;
+  core_.nodes->ops().pause(kWatchFor);
+  slept_ = slept_ + (core_.ops.now() - now);
 }
 
 // False: nothing came of it.
@@ -185,6 +206,9 @@ bool NodeLoop::carry_out(const PlaceStep& step) {
       v.parked_since = core_.ops.now();
       const MoveOutcome outcome = migration_.park(b, Parking::kAll);
       if (outcome.moved == 0) v.watched = 0;
+      if (outcome.moved == kPagesPerBlock && watching_count_ < kWatchedAtOnce) {
+        watching_[watching_count_++] = b;
+      }
       return outcome.moved > 0;
     }
     case PlaceAction::kPromote:

@@ -17,6 +17,10 @@ namespace heaptier {
 class NodeLoop {
  public:
   static constexpr std::size_t kMostSteps = 256;
+  static constexpr std::size_t kMostWatches = 128;  // in a round
+  // Huge pages watched at once. While one touch is served the others' clocks run on: of many that
+  // are parked together the last seems cold however hot it is.
+  static constexpr std::size_t kWatchedAtOnce = 2;
 
   NodeLoop(Core& core, Migration& migration, const Options& options, LoopHost& host)
       : core_(core), migration_(migration), options_(options), host_(host) {}
@@ -43,6 +47,7 @@ class NodeLoop {
   void find_places(Nanos now);
   void measure_tiers();
   bool carry_out(const PlaceStep& step);
+  void begin_watch(bool more);
   bool manageable(BlockIndex b) const;
 
   Core& core_;
@@ -55,6 +60,9 @@ class NodeLoop {
   Notes* notes_ = nullptr;
   PlaceStep* steps_ = nullptr;
   PlacementView view_{};
+  BlockIndex watching_[kWatchedAtOnce] = {};
+  std::size_t watching_count_ = 0;
+  Nanos slept_{};  // of this round
   Nanos last_{};
   Nanos pause_ = millis(100);
   Nanos last_rooms_{};

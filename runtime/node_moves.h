@@ -7,6 +7,7 @@
 
 #include "policies/gap.h"
 #include "runtime/config/stats.h"
+#include "runtime/node_tiers.h"
 #include "runtime/pageblock_table.h"
 #include "runtime/tiers/node_mover.h"
 
@@ -22,6 +23,11 @@ constexpr std::uint32_t park_stamp(Nanos now) {
 constexpr Nanos since_parked(PageWord w, Nanos now) {
   const std::uint32_t units = (park_stamp(now) - w.stamp()) & 0xffff;
   return {static_cast<std::int64_t>(units) << kParkStampShift};
+}
+
+inline void note_parked(Pageblock& block, const WatchClock::Mark& mark) {
+  block.parked_at.store(mark.at, std::memory_order_relaxed);
+  block.parked_faults.store(mark.faults, std::memory_order_relaxed);
 }
 
 // Of a block touched as one huge page; its gate is held.

@@ -38,6 +38,18 @@ Errno KnownRoom::room(unsigned node, NodeRoom* out) {
   return kOk;
 }
 
+Nanos WatchClock::lap(Nanos now, const Mark& mark) {
+  constexpr std::int64_t kForget =
+      256;  // grows again by 1/256 at each fault: hosts get slower, too
+  const std::int64_t since_last = now.v - last_.exchange(now.v, std::memory_order_relaxed);
+  std::int64_t cost = cost_.load(std::memory_order_relaxed);
+  cost = cost == 0 ? since_last : std::min(since_last, cost + cost / kForget + 1);
+  cost_.store(cost, std::memory_order_relaxed);
+  // Of those since, and of this one.
+  const std::uint32_t faults = faults_.fetch_add(1, std::memory_order_relaxed) + 1 - mark.faults;
+  return {std::max<std::int64_t>(now.v - mark.at - static_cast<std::int64_t>(faults) * cost, 0)};
+}
+
 Errno NodeTiers::init(NodeOps& ops, FileTree& files, const TierChain& chain) {
   if (!chain.names_nodes()) return kOk;
   NodePolicy own;

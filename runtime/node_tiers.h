@@ -54,6 +54,28 @@ class KnownRoom final : public NodeOps {
   std::atomic<std::int64_t> huge_blocks_[kMaxNodes] = {};
 };
 
+// The time that the application had while blocks were watched. A hint fault stops it, and while it
+// stands still the clocks of the others that are watched must not run on: of those that are touched
+// all the time the last would seem cold. What a fault costs is seen from how soon one can follow
+// another.
+//
+// Thread rule: any thread; figures that several faults at once blur are good enough.
+class WatchClock {
+ public:
+  struct Mark {
+    std::int64_t at = 0;  // ns
+    std::uint32_t faults = 0;
+  };
+  Mark mark(Nanos now) const { return {now.v, faults_.load(std::memory_order_relaxed)}; }
+  // At a hint fault: how long the block went untouched since `mark`.
+  Nanos lap(Nanos now, const Mark& mark);
+
+ private:
+  std::atomic<std::uint32_t> faults_{0};
+  std::atomic<std::int64_t> last_{0};
+  std::atomic<std::int64_t> cost_{0};
+};
+
 class NodeTiers {
  public:
   constexpr NodeTiers() = default;
@@ -84,6 +106,7 @@ class NodeTiers {
   NodeMover* make_mover();
   NodeMover& own_mover() { return *own_; }
   NodeOps& ops() { return *ops_; }
+  WatchClock& clock() { return clock_; }
 
   // What may come up. By the policy, at each tick.
   void set_promote_below(Gap gap) { promote_below_.store(gap, std::memory_order_relaxed); }
@@ -108,6 +131,7 @@ class NodeTiers {
   NodeMover* own_ = nullptr;
   bool application_decides_ = false;
   KnownRoom known_;
+  WatchClock clock_;
   std::atomic<std::uint64_t> room_[kMaxTiers] = {};
   NodeRoom rooms_[kMaxNodes] = {};  // the background thread's
   std::atomic<std::int64_t> promotable_{0};

@@ -39,6 +39,7 @@ struct Pageblock {
   std::atomic<Gap> last_gap{kUnknownGap};
   std::atomic<std::uint16_t> slow{0};
   std::atomic<std::int64_t> parked_at{0};
+  std::atomic<std::uint32_t> parked_faults{0};  // of WatchClock
   // Small pages at home on a slow node that were found worth promoting (marked by a credit in their
   // words), and those that only seemed so since the last tick.
   std::atomic<std::uint16_t> hot{0};
