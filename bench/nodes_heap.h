@@ -1,0 +1,155 @@
+// The heap of bench_nodes_load: slabs from malloc, every word written and known, and a hot set
+// scattered over its second half. What the load itself needs (tables, versions) is mapped, so that
+// it is no part of the heap under test.
+#ifndef HEAPTIER_BENCH_NODES_HEAP_H_
+#define HEAPTIER_BENCH_NODES_HEAP_H_
+
+#include <sys/mman.h>
+
+#include <cstdint>
+#include <cstdio>
+#include <cstdlib>
+#include <utility>
+
+#include "bench/harness/random.h"
+
+namespace heaptier::bench {
+
+// An array outside of malloc's heap; it lives as long as the process.
+template <typename T>
+T* mapped_array(std::size_t n) {
+  void* memory = mmap(nullptr, n * sizeof(T), PROT_READ | PROT_WRITE,
+                      MAP_PRIVATE | MAP_ANONYMOUS | MAP_POPULATE, -1, 0);
+  if (memory == MAP_FAILED) {
+    std::perror("bench_nodes_load: mmap");
+    std::exit(1);
+  }
+  return static_cast<T*>(memory);
+}
+
+class NodesHeap {
+ public:
+  static constexpr std::size_t kPage = 4096;
+  static constexpr std::size_t kWords = kPage / sizeof(std::uint64_t);
+  static constexpr std::size_t kSlab = 8u << 20;
+  static constexpr std::size_t kHugePage = 2u << 20;
+
+  // Takes the memory; fill() writes it. Only pages that lie wholly in a slab take part.
+  explicit NodesHeap(std::size_t mib)
+      : pages_(mapped_array<std::uint64_t*>((mib << 20) / kPage)),
+        versions_(mapped_array<std::uint32_t>((mib << 20) / kPage)) {
+    for (std::size_t taken = 0; taken < mib << 20; taken += kSlab) {
+      auto* slab = static_cast<char*>(std::malloc(kSlab));
+      if (slab == nullptr) {
+        std::fputs("bench_nodes_load: malloc failed\n", stderr);
+        std::exit(1);
+      }
+      const auto start = reinterpret_cast<std::uintptr_t>(slab);
+      char* page = slab + (kPage - start % kPage) % kPage;
+      for (; page + kPage <= slab + kSlab; page += kPage) {
+        pages_[count_++] = reinterpret_cast<std::uint64_t*>(page);
+      }
+    }
+    order_ = mapped_array<std::uint32_t>(count_);
+    hot_before_ = mapped_array<bool>(count_);
+  }
+
+  std::uint32_t pages() const { return count_; }
+  std::uint32_t hot_pages() const { return hot_; }
+  void* address(std::uint32_t page) const { return pages_[page]; }
+
+  // In order of allocation: what is written first gets the fast memory.
+  void fill() {
+    for (std::uint32_t page = 0; page < count_; ++page) {
+      for (std::size_t i = 0; i < kWords; ++i) pages_[page][i] = still(page, i);
+      pages_[page][changing_word(page)] = changing(page, 0);
+    }
+  }
+
+  // Another hot set: about `mib` of the second half in pieces of `unit` bytes (a page, or a huge
+  // page as the address space has it), none of which was hot before.
+  void choose_hot(std::size_t mib, std::size_t unit, Random& random) {
+    const std::uint32_t first = count_ / 2;
+    std::uint32_t units = 0;
+    auto* start = mapped_array<std::uint32_t>(count_ - first + 1);
+    for (std::uint32_t page = first; page < count_; ++page) {
+      if (page == first || unit_of(page, unit) != unit_of(page - 1, unit)) start[units++] = page;
+    }
+    start[units] = count_;
+
+    const auto wanted = static_cast<std::uint32_t>((mib << 20) / kPage);
+    auto* is_hot = mapped_array<bool>(count_);
+    std::uint32_t found = 0;
+    for (std::uint32_t tries = 0; found < wanted && tries < 100 * units; ++tries) {
+      const std::uint32_t u = random.below(units);
+      // Where slabs do not touch, a unit may be a mere rest: it would make the hot set's pieces
+      // smaller than asked.
+      const std::uint32_t size = start[u + 1] - start[u];
+      if (is_hot[start[u]] || hot_before_[start[u]] || size * kPage < unit * 9 / 10) continue;
+      for (std::uint32_t page = start[u]; page < start[u + 1]; ++page) is_hot[page] = true;
+      found += size;
+    }
+    munmap(start, (count_ - first + 1) * sizeof *start);
+
+    // Hot pages first, then the others: a draw is one look-up.
+    std::uint32_t cold_at = found;
+    hot_ = 0;
+    for (std::uint32_t page = 0; page < count_; ++page) {
+      order_[is_hot[page] ? hot_++ : cold_at++] = page;
+      hot_before_[page] = hot_before_[page] || is_hot[page];
+    }
+    munmap(is_hot, count_ * sizeof *is_hot);
+  }
+
+  std::uint32_t draw_hot(Random& random) const { return order_[random.below(hot_)]; }
+  std::uint32_t draw_other(Random& random) const {
+    return order_[hot_ + random.below(count_ - hot_)];
+  }
+
+  // Reads the page's changing word, and writes it anew if told. False: it was not what was written
+  // last.
+  bool access(std::uint32_t page, bool write) {
+    volatile std::uint64_t& word = pages_[page][changing_word(page)];
+    const bool right = word == changing(page, versions_[page]);
+    if (write) word = changing(page, ++versions_[page]);
+    return right;
+  }
+
+  // Reads everything. Pages that hold a wrong word.
+  std::uint32_t wrong_pages() const {
+    std::uint32_t wrong = 0;
+    for (std::uint32_t page = 0; page < count_; ++page) {
+      const std::size_t special = changing_word(page);
+      std::uint64_t differs = pages_[page][special] ^ changing(page, versions_[page]);
+      for (std::size_t i = 0; i < kWords; ++i) {
+        if (i != special) differs |= pages_[page][i] ^ still(page, i);
+      }
+      wrong += differs != 0;
+    }
+    return wrong;
+  }
+
+ private:
+  std::uintptr_t unit_of(std::uint32_t page, std::size_t unit) const {
+    return reinterpret_cast<std::uintptr_t>(pages_[page]) / unit;
+  }
+  // Pages differ in the cache line that is touched, as objects would.
+  static std::size_t changing_word(std::uint32_t page) { return page * 72u % kWords; }
+  static std::uint64_t still(std::uint32_t page, std::size_t i) {
+    return (std::uint64_t{page} + 1) * 0x9e3779b97f4a7c15u + i;
+  }
+  static std::uint64_t changing(std::uint32_t page, std::uint32_t version) {
+    return mix(std::uint64_t{page} << 32 | version);
+  }
+
+  std::uint64_t** pages_;
+  std::uint32_t* versions_;
+  std::uint32_t* order_ = nullptr;
+  bool* hot_before_ = nullptr;
+  std::uint32_t count_ = 0;
+  std::uint32_t hot_ = 0;
+};
+
+}  // namespace heaptier::bench
+
+#endif  // HEAPTIER_BENCH_NODES_HEAP_H_
