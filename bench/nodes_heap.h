@@ -1,6 +1,6 @@
-// The heap of bench_nodes_load: slabs from malloc, every word written and known, and a hot set
-// scattered over its second half. What the load itself needs (tables, versions) is mapped, so that
-// it is no part of the heap under test.
+// The heap of bench_nodes_load: slabs from malloc's family, every word written and known, and a hot
+// set scattered over its second half. What the load itself needs (tables, versions) is mapped, so
+// that it is no part of the heap under test.
 #ifndef HEAPTIER_BENCH_NODES_HEAP_H_
 #define HEAPTIER_BENCH_NODES_HEAP_H_
 
@@ -34,24 +34,28 @@ class NodesHeap {
   static constexpr std::size_t kSlab = 8u << 20;
   static constexpr std::size_t kHugePage = 2u << 20;
 
-  // Takes the memory; fill() writes it. Only pages that lie wholly in a slab take part.
-  explicit NodesHeap(std::size_t mib)
+  // Takes the memory; fill() writes it. Slabs are aligned and ask for huge pages themselves, as
+  // those of allocators do: without being asked the kernel makes none on a node that is not the
+  // nearest.
+  NodesHeap(std::size_t mib, bool huge)
       : pages_(mapped_array<std::uint64_t*>((mib << 20) / kPage)),
-        versions_(mapped_array<std::uint32_t>((mib << 20) / kPage)) {
+        versions_(mapped_array<std::uint32_t>((mib << 20) / kPage)),
+        order_(mapped_array<std::uint32_t>((mib << 20) / kPage)),
+        hot_before_(mapped_array<bool>((mib << 20) / kPage)) {
     for (std::size_t taken = 0; taken < mib << 20; taken += kSlab) {
-      auto* slab = static_cast<char*>(std::malloc(kSlab));
-      if (slab == nullptr) {
-        std::fputs("bench_nodes_load: malloc failed\n", stderr);
+      void* slab = nullptr;
+      if (posix_memalign(&slab, kHugePage, kSlab) != 0) {
+        std::fputs("bench_nodes_load: posix_memalign failed\n", stderr);
         std::exit(1);
       }
-      const auto start = reinterpret_cast<std::uintptr_t>(slab);
-      char* page = slab + (kPage - start % kPage) % kPage;
-      for (; page + kPage <= slab + kSlab; page += kPage) {
-        pages_[count_++] = reinterpret_cast<std::uint64_t*>(page);
+      if (huge && madvise(slab, kSlab, MADV_HUGEPAGE) != 0) {
+        std::perror("bench_nodes_load: MADV_HUGEPAGE");
+        std::exit(1);
+      }
+      for (std::size_t at = 0; at < kSlab; at += kPage) {
+        pages_[count_++] = reinterpret_cast<std::uint64_t*>(static_cast<char*>(slab) + at);
       }
     }
-    order_ = mapped_array<std::uint32_t>(count_);
-    hot_before_ = mapped_array<bool>(count_);
   }
 
   std::uint32_t pages() const { return count_; }
@@ -66,33 +70,23 @@ class NodesHeap {
     }
   }
 
-  // Another hot set: about `mib` of the second half in pieces of `unit` bytes (a page, or a huge
-  // page as the address space has it), none of which was hot before.
+  // Another hot set: `mib` of the second half in pieces of `unit` bytes (a page or a huge page),
+  // none of which was hot before. The half must have room for it.
   void choose_hot(std::size_t mib, std::size_t unit, Random& random) {
-    const std::uint32_t first = count_ / 2;
-    std::uint32_t units = 0;
-    auto* start = mapped_array<std::uint32_t>(count_ - first + 1);
-    for (std::uint32_t page = first; page < count_; ++page) {
-      if (page == first || unit_of(page, unit) != unit_of(page - 1, unit)) start[units++] = page;
-    }
-    start[units] = count_;
-
-    const auto wanted = static_cast<std::uint32_t>((mib << 20) / kPage);
+    // Pages of one unit follow one another: slabs are whole numbers of units.
+    const auto size = static_cast<std::uint32_t>(unit / kPage);
+    const std::uint32_t units = count_ / size;
+    const auto wanted = static_cast<std::uint32_t>((mib << 20) / unit);
     auto* is_hot = mapped_array<bool>(count_);
-    std::uint32_t found = 0;
-    for (std::uint32_t tries = 0; found < wanted && tries < 100 * units; ++tries) {
-      const std::uint32_t u = random.below(units);
-      // Where slabs do not touch, a unit may be a mere rest: it would make the hot set's pieces
-      // smaller than asked.
-      const std::uint32_t size = start[u + 1] - start[u];
-      if (is_hot[start[u]] || hot_before_[start[u]] || size * kPage < unit * 9 / 10) continue;
-      for (std::uint32_t page = start[u]; page < start[u + 1]; ++page) is_hot[page] = true;
-      found += size;
+    for (std::uint32_t found = 0; found < wanted;) {
+      const std::uint32_t start = (units - units / 2 + random.below(units / 2)) * size;
+      if (is_hot[start] || hot_before_[start]) continue;
+      for (std::uint32_t page = start; page < start + size; ++page) is_hot[page] = true;
+      ++found;
     }
-    munmap(start, (count_ - first + 1) * sizeof *start);
 
     // Hot pages first, then the others: a draw is one look-up.
-    std::uint32_t cold_at = found;
+    std::uint32_t cold_at = wanted * size;
     hot_ = 0;
     for (std::uint32_t page = 0; page < count_; ++page) {
       order_[is_hot[page] ? hot_++ : cold_at++] = page;
@@ -144,8 +138,8 @@ class NodesHeap {
 
   std::uint64_t** pages_;
   std::uint32_t* versions_;
-  std::uint32_t* order_ = nullptr;
-  bool* hot_before_ = nullptr;
+  std::uint32_t* order_;
+  bool* hot_before_;
   std::uint32_t count_ = 0;
   std::uint32_t hot_ = 0;
 };

@@ -14,7 +14,7 @@ from .common import Failed, Row, Skip
 HERE = pathlib.Path(__file__).resolve().parent
 VM = HERE.parent.parent / "tests" / "vm" / "vm"
 # Node 0 has the CPUs and, once booted, some 424 MiB; node 1 is slow and holds the rest of an 800 MiB heap easily.
-MACHINE = "dram:640M/2,cxl:1G"
+MACHINE = "dram:512M/2,cxl:1G"
 HEAP, HOT = 800, 100
 # Both hot sets up, as much down: what an oracle moves.
 ORACLE_MIB = 4 * HOT
