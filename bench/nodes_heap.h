@@ -1,6 +1,6 @@
-// The heap of bench_nodes_load: slabs from malloc's family, every word written and known, and a hot
-// set scattered over its second half. What the load itself needs (tables, versions) is mapped, so
-// that it is no part of the heap under test.
+// The heap of bench_nodes_load: slabs from malloc's family, every cache line written and known, and
+// a hot set scattered over its second half. What the load itself needs (tables, versions) is
+// mapped, so that it is no part of the heap under test.
 #ifndef HEAPTIER_BENCH_NODES_HEAP_H_
 #define HEAPTIER_BENCH_NODES_HEAP_H_
 
@@ -31,6 +31,7 @@ class NodesHeap {
  public:
   static constexpr std::size_t kPage = 4096;
   static constexpr std::size_t kWords = kPage / sizeof(std::uint64_t);
+  static constexpr std::size_t kLine = 8;  // words: one of each cache line is written and checked
   static constexpr std::size_t kSlab = 8u << 20;
   static constexpr std::size_t kHugePage = 2u << 20;
 
@@ -65,7 +66,7 @@ class NodesHeap {
   // In order of allocation: what is written first gets the fast memory.
   void fill() {
     for (std::uint32_t page = 0; page < count_; ++page) {
-      for (std::size_t i = 0; i < kWords; ++i) pages_[page][i] = still(page, i);
+      for (std::size_t i = 0; i < kWords; i += kLine) pages_[page][i] = still(page, i);
       pages_[page][changing_word(page)] = changing(page, 0);
     }
   }
@@ -109,13 +110,13 @@ class NodesHeap {
     return right;
   }
 
-  // Reads everything. Pages that hold a wrong word.
+  // Reads every line. Pages that hold a wrong word.
   std::uint32_t wrong_pages() const {
     std::uint32_t wrong = 0;
     for (std::uint32_t page = 0; page < count_; ++page) {
       const std::size_t special = changing_word(page);
       std::uint64_t differs = pages_[page][special] ^ changing(page, versions_[page]);
-      for (std::size_t i = 0; i < kWords; ++i) {
+      for (std::size_t i = 0; i < kWords; i += kLine) {
         if (i != special) differs |= pages_[page][i] ^ still(page, i);
       }
       wrong += differs != 0;
@@ -128,7 +129,7 @@ class NodesHeap {
     return reinterpret_cast<std::uintptr_t>(pages_[page]) / unit;
   }
   // Pages differ in the cache line that is touched, as objects would.
-  static std::size_t changing_word(std::uint32_t page) { return page * 72u % kWords; }
+  static std::size_t changing_word(std::uint32_t page) { return page * 9u * kLine % kWords; }
   static std::uint64_t still(std::uint32_t page, std::size_t i) {
     return (std::uint64_t{page} + 1) * 0x9e3779b97f4a7c15u + i;
   }

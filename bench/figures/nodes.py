@@ -1,9 +1,10 @@
 """Memory nodes: which share of accesses the fast node serves, for heaptier and for what else places pages.
 
 Runs in the virtual machine of tests/vm, a fresh one for each line of a table: counts, which mean the same there, no
-times. The load is bench_nodes_load; what the systems are, is in nodes_guest.
+times; hence two machines may run side by side. The load is bench_nodes_load; what the systems are, is in nodes_guest.
 """
 
+import concurrent.futures
 import json
 import os
 import pathlib
@@ -13,8 +14,8 @@ from .common import Failed, Row, Skip
 
 HERE = pathlib.Path(__file__).resolve().parent
 VM = HERE.parent.parent / "tests" / "vm" / "vm"
-# Node 0 has the CPUs and, once booted, some 424 MiB; node 1 is slow and holds the rest of an 800 MiB heap easily.
-MACHINE = "dram:512M/2,cxl:1G"
+# Node 0 has the CPU (a second one makes software emulation slower, not faster) and, once booted, some 424 MiB; node 1 is slow and holds the rest of an 800 MiB heap easily.
+MACHINE = "dram:512M,cxl:1G"
 HEAP, HOT = 800, 100
 # Both hot sets up, as much down: what an oracle moves.
 ORACLE_MIB = 4 * HOT
@@ -117,10 +118,11 @@ class Run:
 
 
 def run_one(context, system, unit, pages):
-    seconds = (15 if context.quick else 18) if SYSTEMS[system][1] else 4
+    seconds = (20 if context.quick else 25) if SYSTEMS[system][1] else 4
     command = [str(HERE / "nodes_guest"), system, str(context.build.resolve()), pages, context.program("bench_nodes_load"),
                "--unit", unit, "--pages", pages, "--heap", str(HEAP), "--hot", str(HOT), "--seconds", str(seconds)]
     variables = [f"{name}={value}" for name, value in context.kv_options.items()] if system == "heaptier" else []
+    context.say(f"nodes: {NAMES[unit]}, {NAMES[pages]}: {SYSTEMS[system][0]}")
     done = subprocess.run([str(VM), "--nodes", MACHINE, "--timeout", str(2 * seconds + 90), "--", "/usr/bin/env", *variables,
                            *command], capture_output=True, text=True, check=False)
     last = (done.stderr.strip().splitlines() or done.stdout.strip().splitlines() or ["no word why"])[-1]
@@ -146,52 +148,69 @@ def table(title, lines):
             yield "  " + "  ".join([name.ljust(widths[0]), *(c.rjust(w) for c, w in zip(what, widths[1:]))]).rstrip()
 
 
-def variant(context, unit, pages, unavailable):
-    """Prints the table of one variant and gives its rows. unavailable: what was found so before, and is."""
-    what = f"{NAMES[unit]}, {NAMES[pages]}"
-    lines, runs, failed = [], {}, None
-    for system in QUICK if context.quick else SYSTEMS:
-        name = SYSTEMS[system][0]
-        if system not in unavailable:
-            context.say(f"nodes: {what}: {name}")
+class Machines:
+    """All runs, some at a time; the long ones are begun first."""
+
+    def __init__(self, context, variants, systems):
+        self.context = context
+        # What is not to be had is not to be had in any variant: it is asked for once, or twice at the same time.
+        self.unavailable = {}
+        self.pool = concurrent.futures.ThreadPoolExecutor(min(2, os.cpu_count() or 1))
+        self.runs = {(*variant, system): self.pool.submit(self._run, *variant, system)
+                     for variant in variants for system in sorted(systems, key=lambda name: not SYSTEMS[name][1])}
+
+    def _run(self, unit, pages, system):
+        if system not in self.unavailable:
             try:
-                runs[system] = run_one(context, system, unit, pages)
+                return run_one(self.context, system, unit, pages)
             except Unavailable as reason:
-                unavailable[system] = str(reason)
+                self.unavailable[system] = f"not available: {reason}"
             except Failed as problem:
-                lines.append((name, f"FAILED: {problem}"))
-                failed = failed or problem
-                continue
-        if system in unavailable:
-            lines.append((name, f"not available: {unavailable[system]}"))
-        else:
-            # What does nothing comes first and tells how much room there is.
-            oracle = runs["none"].oracle() if "none" in runs else 0.95
-            lines.append((name, runs[system].columns(oracle)))
-    free = runs["none"].machine["fast_free_mib"] if "none" in runs else 0
-    print("\n" + "\n".join(table(f"{what} (oracle {oracle_of(runs):.3f}; fast node {free} MiB free at the start)", lines)),
-          flush=True)
-    if failed and "heaptier" not in runs:
-        raise failed
-    return [row_of(what, runs, unavailable)]
+                return f"FAILED: {problem}"
+        return self.unavailable[system]
+
+    def results(self, unit, pages):
+        """{system: Run, or why there is none}"""
+        return {key[2]: future.result() for key, future in self.runs.items() if key[:2] == (unit, pages)}
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.pool.shutdown(cancel_futures=True)
+
+
+def variant_row(what, results):
+    """Prints the table of one variant and gives its row."""
+    runs = {name: result for name, result in results.items() if isinstance(result, Run)}
+    oracle = oracle_of(runs)
+    lines = [(SYSTEMS[name][0], results[name].columns(oracle) if name in runs else results[name])
+             for name in SYSTEMS if name in results]
+    free = f"; fast node {runs['none'].machine['fast_free_mib']} MiB free before" if "none" in runs else ""
+    print("\n" + "\n".join(table(f"{what} (oracle {oracle:.3f}{free})", lines)), flush=True)
+    return row_of(what, runs, results, oracle)
 
 
 def oracle_of(runs):
+    """What does nothing tells how much room there is."""
     return runs["none"].oracle() if "none" in runs else 0.95
 
 
-def row_of(what, runs, unavailable):
+def row_of(what, runs, results, oracle):
     label = f"fast accesses: {what}"
     if "heaptier" not in runs:
-        row = Row.skipped(label, "oracle", unavailable.get("heaptier", "failed"))
+        row = Row.skipped(label, "oracle", str(results["heaptier"]))
+        if results["heaptier"].startswith("FAILED"):
+            row.verdict = "FAILED"
     else:
         # The worse half: a hot set that moves has to be found twice.
-        ours = min(half.final() for half in runs["heaptier"].halves)
-        row = Row(label, "oracle", ours / oracle_of(runs), (">=", REACHED))
-        others = {name: min(half.final() for half in run.halves) for name, run in runs.items() if name != "heaptier"}
+        worse = {name: min(half.final() for half in run.halves) for name, run in runs.items()}
+        row = Row(label, "oracle", worse["heaptier"] / oracle, (">=", REACHED))
+        others = [name for name in worse if name != "heaptier"]
         if others:
-            best = max(others, key=others.get)
-            row.note = f"the worse half: {ours:.3f}, best of the others {others[best]:.3f} ({SYSTEMS[best][0]})"
+            best = max(others, key=worse.get)
+            row.note = (f"the worse half: {worse['heaptier']:.3f}, best of the others {worse[best]:.3f} "
+                        f"({SYSTEMS[best][0]})")
     row.runs = {name: run.as_dict() for name, run in runs.items()}
     return row
 
@@ -199,11 +218,10 @@ def row_of(what, runs, unavailable):
 def run(context):
     if context.self_check:
         raise Skip("no plain allocator here")
-    if not os.access(VM, os.X_OK):
-        raise Skip("tests/vm/vm is missing")
-    rows, unavailable = [], {}
-    for unit, pages in VARIANTS[:1] if context.quick else VARIANTS:
-        rows += variant(context, unit, pages, unavailable)
+    variants, systems = (VARIANTS[:1], QUICK) if context.quick else (VARIANTS, tuple(SYSTEMS))
+    with Machines(context, variants, systems) as machines:
+        rows = [variant_row(f"{NAMES[unit]}, {NAMES[pages]}", machines.results(unit, pages)) for unit, pages in variants]
     print("\nshare: of accesses that the fast node served, at the end of each half; reached: accesses until 0.9 of the oracle's "
-          f"share;\nmoved: by migration since the heap was filled, and against the oracle's {ORACLE_MIB} MiB", flush=True)
+          f"share;\nmoved: by migration since the heap was filled, and against the oracle's {ORACLE_MIB} MiB; huge: then, and at "
+          "the end", flush=True)
     return rows
