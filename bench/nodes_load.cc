@@ -24,7 +24,7 @@
 namespace heaptier::bench {
 namespace {
 
-constexpr std::uint64_t kAskEvery = 512;  // accesses: often enough for a share within 0.01
+constexpr std::uint64_t kAskEvery = 256;  // accesses: often enough for a share within 0.01
 constexpr int kInterleave = 3;            // MPOL_INTERLEAVE
 
 struct Options {
@@ -37,6 +37,7 @@ struct Options {
   std::uint64_t accesses = 0;    // of each half; instead of seconds
   std::uint64_t interval = 500;  // ms
   bool interleave = false;
+  const char* gate = nullptr;
 };
 
 bool parse(int argc, char** argv, Options* to) {
@@ -63,6 +64,8 @@ bool parse(int argc, char** argv, Options* to) {
       to->seconds = std::strtod(argv[i], nullptr);
     } else if (name == "--accesses" && number > 0) {
       to->accesses = number;
+    } else if (name == "--gate") {
+      to->gate = argv[i];
     } else if (name == "--interval-ms" && number > 0) {
       to->interval = number;
     } else {
@@ -124,6 +127,14 @@ class NodesLoad {
     end();
   }
 
+  // Says by a file that the heap is filled, and waits until somebody takes it away.
+  void pass_gate() const {
+    if (options_.gate == nullptr) return;
+    std::FILE* file = std::fopen(options_.gate, "w");
+    if (file != nullptr) std::fclose(file);
+    while (access(options_.gate, F_OK) == 0) usleep(10000);
+  }
+
   void run_half(int half) {
     heap_.choose_hot(options_.hot_mib, options_.unit, random_);
     begin("half_begins");
@@ -134,7 +145,7 @@ class NodesLoad {
     accesses_ = fast_ = slow_ = absent_ = 0;
     for (bool done = false; !done;) {
       // The clock is looked at now and then: it is no part of the load.
-      for (int i = 0; i < 8; ++i) some_accesses();
+      for (int i = 0; i < 16; ++i) some_accesses();
       const std::uint64_t now = wall_nanos();
       const double seconds = static_cast<double>(now - began) * 1e-9;
       done = options_.accesses != 0 ? accesses_ >= options_.accesses : seconds >= options_.seconds;
@@ -218,6 +229,7 @@ bool prepare(const Options& options) {
 int run(const Options& options) {
   NodesLoad load(options);
   load.fill();
+  load.pass_gate();
   load.run_half(1);
   load.run_half(2);
   return load.finish();
@@ -231,7 +243,8 @@ int main(int argc, char** argv) {
   if (!heaptier::bench::parse(argc, argv, &options)) {
     std::fputs(
         "usage: bench_nodes_load --unit 2M|4K --pages huge|small [--heap MIB] [--hot MIB]\n"
-        "         [--seconds S | --accesses N] [--interval-ms MS] [--fast-node N] [--interleave]\n"
+        "         [--seconds S | --accesses N] [--interval-ms MS] [--fast-node N] [--interleave] "
+        "[--gate FILE]\n"
         "  a heap with a hot set (at most a fifth of it) that moves half-way; S and N are of each "
         "half\n",
         stderr);

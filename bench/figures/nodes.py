@@ -105,7 +105,7 @@ class Run:
     def columns(self, oracle):
         reached = [half.reached(REACHED * oracle) for half in self.halves]
         accesses = sum(half.accesses for half in self.halves)
-        moved = self.moved_mib(self.filled)
+        moved = self.moved_mib(self.start)
         huge = self.huge_mib()
         hints = self.stats.get("faults_hint")
         return (*(f"{half.final():.3f}" for half in self.halves), *("never" if n is None else f"{n / 1e6:.1f} M" for n in reached),
@@ -164,6 +164,7 @@ class Machines:
             try:
                 return run_one(self.context, system, unit, pages)
             except Unavailable as reason:
+                reason = str(reason).partition("; accepted:")[0]
                 self.unavailable[system] = f"not available: {reason}"
             except Failed as problem:
                 return f"FAILED: {problem}"
@@ -222,6 +223,6 @@ def run(context):
     with Machines(context, variants, systems) as machines:
         rows = [variant_row(f"{NAMES[unit]}, {NAMES[pages]}", machines.results(unit, pages)) for unit, pages in variants]
     print("\nshare: of accesses that the fast node served, at the end of each half; reached: accesses until 0.9 of the oracle's "
-          f"share;\nmoved: by migration since the heap was filled, and against the oracle's {ORACLE_MIB} MiB; huge: then, and at "
+          f"share;\nmoved: by migration, and against the oracle's {ORACLE_MIB} MiB; huge: when the heap was filled, and at "
           "the end", flush=True)
     return rows
