@@ -1,7 +1,8 @@
 """Memory nodes: which share of accesses the fast node serves, for heaptier and for what else places pages.
 
 Runs in the virtual machine of tests/vm, a fresh one for each line of a table: counts, which mean the same there, no
-times. Its time goes by instructions, so that two machines side by side, or a busy host, change nothing. The load is bench_nodes_load; what the systems are, is in nodes_guest.
+times. Its time goes by instructions, so that two machines side by side, or a busy host, change nothing. The load is
+bench_nodes_load; what the systems are, is in nodes_guest.
 """
 
 import concurrent.futures
@@ -14,7 +15,8 @@ from .common import Failed, Row, Skip
 
 HERE = pathlib.Path(__file__).resolve().parent
 VM = HERE.parent.parent / "tests" / "vm" / "vm"
-# Node 0 has the CPU (a second one makes software emulation slower, not faster) and, once booted, some 424 MiB; node 1 is slow and holds the rest of an 800 MiB heap easily.
+# Node 0 has the CPU (a second one makes software emulation slower, not faster) and, once booted, some 424 MiB; node 1 is
+# slow and holds the rest of an 800 MiB heap easily.
 MACHINE = "dram:512M,cxl:1G"
 HEAP, HOT = 800, 100
 # Both hot sets up, as much down: what an oracle moves.
@@ -108,7 +110,8 @@ class Run:
         moved = self.moved_mib(self.start)
         huge = self.huge_mib()
         hints = self.stats.get("faults_hint")
-        return (*(f"{half.final():.3f}" for half in self.halves), *("never" if n is None else f"{n / 1e6:.1f} M" for n in reached),
+        return (*(f"{half.final():.3f}" for half in self.halves),
+                *("never" if n is None else f"{n / 1e6:.1f} M" for n in reached),
                 f"{moved:.0f}", f"{moved / ORACLE_MIB:.2f}", f"{huge[0]:.0f} > {huge[1]:.0f}" if huge[0] else "",
                 f"{accesses / 1e6:.0f}", f"{hints * 1000 / accesses:.3f}" if hints is not None else "")
 
@@ -124,8 +127,8 @@ def run_one(context, system, unit, pages):
                "--unit", unit, "--pages", pages, "--heap", str(HEAP), "--hot", str(HOT), "--seconds", str(seconds)]
     variables = [f"{name}={value}" for name, value in context.kv_options.items()] if system == "heaptier" else []
     context.say(f"nodes: {NAMES[unit]}, {NAMES[pages]}: {SYSTEMS[system][0]}")
-    done = subprocess.run([str(VM), "--counted", "--nodes", MACHINE, "--timeout", str(10 * seconds + 200), "--", "/usr/bin/env", *variables,
-                           *command], capture_output=True, text=True, check=False)
+    vm = [str(VM), "--counted", "--nodes", MACHINE, "--timeout", str(10 * seconds + 200), "--"]
+    done = subprocess.run([*vm, "/usr/bin/env", *variables, *command], capture_output=True, text=True, check=False)
     last = (done.stderr.strip().splitlines() or done.stdout.strip().splitlines() or ["no word why"])[-1]
     if done.returncode == 77:
         raise Skip(last)
@@ -222,8 +225,9 @@ def run(context):
         raise Skip("no plain allocator here")
     variants, systems = (VARIANTS[:1], QUICK) if context.quick else (VARIANTS, tuple(SYSTEMS))
     with Machines(context, variants, systems) as machines:
-        rows = [variant_row(f"{NAMES[unit]}, {NAMES[pages]}", machines.results(unit, pages)) for unit, pages in variants]
-    print("\nshare: of accesses that the fast node served, at the end of each half; reached: accesses until 0.9 of the oracle's "
-          f"share;\nmoved: by migration, and against the oracle's {ORACLE_MIB} MiB; huge: when the heap was filled, and at "
+        rows = [variant_row(f"{NAMES[unit]}, {NAMES[pages]}", machines.results(unit, pages))
+                for unit, pages in variants]
+    print("\nshare: of accesses that the fast node served, at the end of each half; reached: accesses until 0.9 of the "
+          f"oracle's share;\nmoved: by migration, and against the oracle's {ORACLE_MIB} MiB; huge: when the heap was filled, and at "
           "the end", flush=True)
     return rows
