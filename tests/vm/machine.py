@@ -56,7 +56,7 @@ def arguments(nodes, kernel, initramfs, shares, console, counted=False):
         raise BadMachine("--nodes: every dram node must have the same number of CPUs")
     # The NVDIMM's label area is taken from its size.
     memory = sum(n.mib for n in boot)
-    clock = ["-accel", "tcg,thread=single", "-icount", "shift=2,sleep=off"] if counted else ["-accel", "tcg,thread=multi"]
+    clock = ["-accel", "tcg,thread=single", "-icount", "shift=2"] if counted else ["-accel", "tcg,thread=multi"]
     args = ["qemu-system-x86_64", *clock, "-cpu", "max", "-nodefaults", "-no-reboot", "-display", "none",
             "-M", f"q35,hmat=on{',nvdimm=on' if pmem else ''}",
             "-smp", f"{cpus},sockets={sockets},cores={cpus // sockets},threads=1",
