@@ -46,8 +46,8 @@ def parse_nodes(text):
     return nodes
 
 
-def arguments(nodes, kernel, initramfs, shares, console):
-    """QEMU's command line. shares: [(tag, folder, read-only)]."""
+def arguments(nodes, kernel, initramfs, shares, console, counted=False):
+    """QEMU's command line. shares: [(tag, folder, read-only)]. counted: time goes by 4 ns an instruction."""
     boot = [n for n in nodes if n.kind != "pmem"]
     pmem = nodes[-1] if nodes[-1].kind == "pmem" else None
     cpus = sum(n.cpus for n in nodes)
@@ -56,7 +56,8 @@ def arguments(nodes, kernel, initramfs, shares, console):
         raise BadMachine("--nodes: every dram node must have the same number of CPUs")
     # The NVDIMM's label area is taken from its size.
     memory = sum(n.mib for n in boot)
-    args = ["qemu-system-x86_64", "-accel", "tcg,thread=multi", "-cpu", "max", "-nodefaults", "-no-reboot", "-display", "none",
+    clock = ["-accel", "tcg,thread=single", "-icount", "shift=2"] if counted else ["-accel", "tcg,thread=multi"]
+    args = ["qemu-system-x86_64", *clock, "-cpu", "max", "-nodefaults", "-no-reboot", "-display", "none",
             "-M", f"q35,hmat=on{',nvdimm=on' if pmem else ''}",
             "-smp", f"{cpus},sockets={sockets},cores={cpus // sockets},threads=1",
             "-m", f"{memory}M" + (f",slots=2,maxmem={memory + pmem.mib + 2 + 1024}M" if pmem else "")]
