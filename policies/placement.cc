@@ -28,7 +28,7 @@ struct Victim {
 };
 
 Victim victim_of(const PlacedBlock& b, Nanos now) {
-  if (!b.movable) return {};
+  if (!b.movable || now < b.stays_until) return {};
   const Gap idle = b.parked > 0 ? gap_of(now - b.parked_since) : kUnknownGap;
   if (b.huge) {
     // What was measured a time or two says little; a block that nobody touches tells by itself.
@@ -37,7 +37,9 @@ Victim victim_of(const PlacedBlock& b, Nanos now) {
     return {gap, std::uint32_t{b.parked} + b.resident};
   }
   if (b.parked == 0 || now - b.parked_since < kWindow) return {};
-  return {idle, b.parked};
+  // Of a block of the first tier, what is parked below already is nothing to gain.
+  const std::uint32_t below = b.tier == 0 ? std::min(b.slow, b.parked) : 0;
+  return {idle, b.parked - below};
 }
 
 // The coldest that hold at least so many pages: the shortest gap among them.
@@ -61,6 +63,7 @@ class Coldest {
 
 // What watching has told since the last tick.
 void PlacementPolicy::observe(PlacedBlock& b, Nanos now) {
+  if (!b.movable || b.resident + b.parked == 0) b.suspect = false;
   if (b.watched == 0) {
     b.warm = 0;
     return;
@@ -79,7 +82,8 @@ void PlacementPolicy::observe(PlacedBlock& b, Nanos now) {
     return;
   }
   b.not_before = now + Nanos{kShortestRest.v << b.backoff};
-  if (b.backoff < kMostBackoff) ++b.backoff;
+  // What is on the first tier is looked at when something else is to go there.
+  if (b.backoff < (b.tier == 0 ? kMostBackoff + 1 : kMostBackoff)) ++b.backoff;
 }
 
 void PlacementPolicy::decide(PlacementView& view, Nanos now, const PlacementBudget& budget,
@@ -103,14 +107,14 @@ void PlacementPolicy::decide(PlacementView& view, Nanos now, const PlacementBudg
   if (any_slow || view.tiers[0].room_pages < reserve) plan_watches(view, now, budget, plan);
 }
 
-// Small pages, by the block. (Huge pages go up with their touch.)
+// What was touched often enough, as far as there is room; for the rest there is to be room soon.
 void PlacementPolicy::plan_promotions(PlacementView& view, PlacementPlan& plan) {
-  wanted_ = view.wanted_pages;
+  wanted_ = 0;
   const std::uint64_t kept = reserve_of(view.tiers[0].capacity_pages) / 2;
   std::uint64_t& room = view.tiers[0].room_pages;
   for (const PlacedBlock& b : view.blocks) {
-    if (b.hot == 0) continue;
-    if (room < kept + b.hot || !b.movable) {
+    if (b.hot == 0 || !b.movable) continue;
+    if (room < kept + b.hot) {
       wanted_ += b.hot;
     } else if (plan.add({b.index, PlaceAction::kPromote, 0})) {
       room -= b.hot;
@@ -148,7 +152,8 @@ void PlacementPolicy::plan_demotions(PlacementView& view, Nanos now, const Place
       const Gap cut = coldest.cut(std::max(need, fast / kPriceShare));
       // Room that was made for what is hot is not there for all.
       const bool plenty = tier.room_pages > 2 * reserve && now >= busy_until_;
-      promote_below_ = plenty ? kLongestGap : room == 0 ? kUnknownGap : hotter(cut, kExchange);
+      const bool stuck = room == 0 && tier.room_pages <= reserve / 2;
+      promote_below_ = plenty ? kLongestGap : stuck ? kUnknownGap : hotter(cut, kExchange);
     }
     if (need > 0) demote_from(t, need, view, now, plan);
     left -= need;
@@ -219,7 +224,8 @@ void PlacementPolicy::plan_watches(PlacementView& view, Nanos now, const Placeme
   const auto count = static_cast<std::uint32_t>(view.blocks.size());
   for (std::uint32_t visited = 0; visited < count && hints_.any(); ++visited) {
     if (hand_ >= count) hand_ = 0;
-    if (!watch(view.blocks[hand_++], now, budget, plan)) return;
+    if (!watch(view.blocks[hand_], now, budget, plan)) return;
+    ++hand_;
   }
 }
 

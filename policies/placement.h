@@ -2,7 +2,7 @@
 //
 // Pages of slow nodes stay in use where they are, so nothing faults by itself. To learn what is hot
 // a block is watched: parked, and the time until its first touch is measured (gap.h; by the fault
-// path, which also migrates on touch what the threshold found here says is worth it). A block that
+// path, which also notes what the threshold found here says is worth promoting). A block that
 // nobody touches costs nothing and stays parked.
 //
 // Memory is exchanged only where that pays: what goes up must be kExchange hotter than what
@@ -42,6 +42,7 @@ struct PlacedBlock {
   std::uint8_t backoff = 0;
   bool suspect = false;  // seemed hot the last time
   Nanos not_before{};
+  Nanos stays_until{};  // by whoever carries plans out: it would not be moved
 };
 
 struct PlaceView {
@@ -56,8 +57,6 @@ struct PlacementView {
   unsigned tier_count = 0;
   // After the last tier comes a store, and it takes pages.
   bool store_has_room = false;
-  // Huge pages worth promoting that found no room in the first tier since the last decide().
-  std::uint64_t wanted_pages = 0;
 };
 
 enum class PlaceAction : std::uint8_t {

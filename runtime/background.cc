@@ -78,10 +78,10 @@ Errno Background::prepare() {
     return {ENOMEM};
   }
   if (e = nodes_.init(kernel_node_ops(), kernel_files(), options_.tiers); e.failed()) return e;
-  if (nodes_.application_decides()) {
-    os::write_text(
-        "heaptier: the program runs under a memory policy of its own (set_mempolicy, numactl): its "
-        "pages stay on the nodes that it chose\n");
+  if (const char* why = nodes_.why_not(); why != nullptr) {
+    os::write_text("heaptier: pages stay on the nodes where they are: ");
+    os::write_text(why);
+    os::write_text("\n");
   }
   if (nodes_.active()) {
     core_.nodes = &nodes_;
@@ -175,10 +175,6 @@ Errno Background::make_workers(unsigned count) {
   for (unsigned i = 0; i < count; ++i) {
     made[i].staging = bootstrap::allocate_array<char>(kStagingPages * kPageSize);
     if (made[i].staging == nullptr) return {ENOMEM};
-    if (core_.nodes != nullptr) {
-      made[i].mover = nodes_.make_mover();
-      if (made[i].mover == nullptr) return {ENOMEM};
-    }
     if (core_.store == nullptr) continue;
     made[i].workspace = core_.store->make_workspace();
     if (made[i].workspace == nullptr) return {ENOMEM};

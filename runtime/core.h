@@ -20,8 +20,7 @@ inline constexpr std::size_t kStagingPages = 64;
 // What a thread that moves pages has for itself. One thread at a time.
 struct Worker {
   StoreWorkspace* workspace = nullptr;
-  char* staging = nullptr;     // kStagingPages pages
-  NodeMover* mover = nullptr;  // where there are several node tiers
+  char* staging = nullptr;  // kStagingPages pages
   bool background = false;
   Nanos throttled_since{};  // 0: not throttled
 };

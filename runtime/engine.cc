@@ -69,7 +69,7 @@ void Engine::wake() {
   }
   // A forked child of a process that was awake keeps its parts.
   Background* bg = background_.load(std::memory_order_acquire);
-  if (os::filter_would_kill()) {
+  if (os::filter_would_kill(options_->tiers.names_nodes())) {
     state_.store(EngineState::kRefused, std::memory_order_release);
     os::write_text(
         "heaptier: tiering is off in this process: its seccomp filter would kill it for what "

@@ -210,25 +210,9 @@ FaultReply FaultService::emptied_under_us(std::uintptr_t address) {
   return {FaultVerdict::kWake, address, kPageSize};
 }
 
-// Migrates on touch: the huge page at `first` goes to the toucher's node before it goes home.
-void FaultService::promote(PageIndex first, Worker& w) {
-  if (w.mover == nullptr) return;
-  const int node = core_.nodes->place_for_promotion();
-  if (node < 0) {
-    core_.stats.nodes_wanted.add(kPagesPerBlock);
-    return;
-  }
-  const PageMove move{core_.park(first), static_cast<unsigned>(node), true};
-  int status = 0;
-  (void)w.mover->move(&move, 1, &status);
-  if (count_moved(core_.stats, core_.stats.nodes_promoted, status, true)) {
-    note_promoted(core_.table.block(block_of(first)), kPagesPerBlock);
-  }
-}
-
-// A small page that comes home to a slow node. It is not migrated here and now: every call of
-// move_pages has all CPUs empty their lists of fresh pages, which costs more than many a page's
-// use of the fast node could save, and waits. Those that are worth it leave together, soon.
+// A small page that comes home to a slow node. What is worth it is not migrated here and now, but
+// soon, with others, by the background thread: every call of move_pages has all CPUs empty their
+// lists of fresh pages and waits for each of them, which is nothing for a fault to wait for.
 PageWord FaultService::note_touch(Pageblock& block, PageWord was) {
   const auto before = static_cast<Gap>(was.estimate());
   const Gap measured = gap_of(since_parked(was, core_.ops.now()));
@@ -237,13 +221,15 @@ PageWord FaultService::note_touch(Pageblock& block, PageWord was) {
   const Gap limit = core_.nodes->promote_below();
   if (worth_promoting(before, measured, limit)) {
     block.hot.fetch_add(1, std::memory_order_relaxed);
+    block.hot_node.store(static_cast<std::uint8_t>(core_.nodes->ops().node_here()),
+                         std::memory_order_relaxed);
     return now.with_credits(1);
   }
   if (measured <= limit) block.warm.fetch_add(1, std::memory_order_relaxed);
   return now;
 }
 
-FaultReply FaultService::unpark_huge(PageIndex p, PageWord was, Worker& w) {
+FaultReply FaultService::unpark_huge(PageIndex p, PageWord was) {
   const BlockIndex b = block_of(p);
   Pageblock& block = core_.table.block(b);
   if (!block.gate.try_lock()) {
@@ -260,7 +246,10 @@ FaultReply FaultService::unpark_huge(PageIndex p, PageWord was, Worker& w) {
     const GapEstimate estimate = note_gap(block, gap_of(gap));
     if (block.tier.load(std::memory_order_relaxed) != 0 &&
         worth_promoting(estimate, core_.nodes->promote_below())) {
-      promote(first, w);
+      // As with small pages (note_touch).
+      block.hot_node.store(static_cast<std::uint8_t>(core_.nodes->ops().node_here()),
+                           std::memory_order_relaxed);
+      block.hot.store(kPagesPerBlock, std::memory_order_relaxed);
     }
   }
   if (whole) {
@@ -313,9 +302,9 @@ FaultReply FaultService::unpark_huge(PageIndex p, PageWord was, Worker& w) {
   return {FaultVerdict::kWake, core_.home(first), kPageblockSize};
 }
 
-FaultReply FaultService::unpark(PageIndex p, PageWord was, Worker& w) {
+FaultReply FaultService::unpark(PageIndex p, PageWord was, Worker&) {
   Pageblock& block = core_.table.block(block_of(p));
-  if (block.huge.load(std::memory_order_relaxed)) return unpark_huge(p, was, w);
+  if (block.huge.load(std::memory_order_relaxed)) return unpark_huge(p, was);
   const PageWord home = core_.nodes != nullptr ? note_touch(block, was) : was;
   RunResult r{{EBUSY}, 0};
   // While the store takes a huge page apart its frames stay where they are (moving one would split
@@ -415,6 +404,8 @@ FaultReply FaultService::fetch(PageIndex p, PageWord was, const FaultEvent& even
   block.touches.fetch_add(1, std::memory_order_relaxed);
   core_.stats.faults.add();
   core_.stats.faults_fetch.add();
+  // Where there are several tiers of nodes a word's estimate is a gap, and a credit another mark.
+  if (core_.nodes != nullptr) verdict = {0, false, 0};
   const PageWord now = was.with_estimate(verdict.estimate).with_write_protected(!dirty);
   if (done == 0 || dirty || verdict.promote) {
     store.drop(SlotId{was.slot()});

@@ -31,8 +31,7 @@ class FaultService final : public FaultSink {
   FaultReply first_touch(PageIndex p, PageWord was, const FaultEvent& event, Worker& w);
   FaultReply lost(PageIndex p, PageWord was, const FaultEvent& event, Worker& w);
   FaultReply unpark(PageIndex p, PageWord was, Worker& w);
-  FaultReply unpark_huge(PageIndex p, PageWord was, Worker& w);
-  void promote(PageIndex first, Worker& w);
+  FaultReply unpark_huge(PageIndex p, PageWord was);
   PageWord note_touch(Pageblock& block, PageWord was);
   FaultReply fetch(PageIndex p, PageWord was, const FaultEvent& event, Worker& w);
   FaultReply refill(PageIndex p, PageWord was, Worker& w);

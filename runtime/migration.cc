@@ -11,7 +11,7 @@ namespace heaptier {
 namespace {
 
 constexpr auto kBlockPages = static_cast<std::uint32_t>(kPagesPerBlock);
-// Pages of a huge page that are tried before it is taken apart.
+// Pages of a huge page that answer for all of it: before it is taken apart, and for where it is.
 constexpr std::uint32_t kProbes = 4;
 
 }  // namespace
@@ -150,7 +150,12 @@ MoveOutcome Migration::park_huge(BlockIndex b) {
   MoveOutcome outcome;
   PageWord words[kPagesPerBlock];
   std::uint32_t held = 0;
-  if (core_.nodes != nullptr) note_parked(block, core_.nodes->clock().mark(core_.ops.now()));
+  std::uint32_t stamp = 0;
+  if (core_.nodes != nullptr) {
+    const Nanos now = core_.ops.now();
+    note_parked(block, core_.nodes->clock().mark(now));
+    stamp = park_stamp(now);  // should it be taken apart
+  }
   for (; held < kBlockPages; ++held) {
     if (!core_.table.try_lock({first.v + held}, &words[held])) break;
     if (words[held].state() != PageState::kResident) {
@@ -197,7 +202,7 @@ MoveOutcome Migration::park_huge(BlockIndex b) {
   for (std::uint32_t i = 0; i < held; ++i) {
     const PageIndex p{first.v + i};
     if (moved) {
-      core_.settle(p, words[i], PageWord{}.with_state(PageState::kParked),
+      core_.settle(p, words[i], PageWord{}.with_state(PageState::kParked).with_stamp(stamp),
                    core_.stats.pages_parked);
     } else {
       core_.table.unlock(p, words[i]);
@@ -234,7 +239,8 @@ void Migration::move_runs(BlockIndex b, const PageWord* words, const bool* held,
       for (std::uint32_t k = 0; k < done; ++k) {
         const PageWord parked =
             words[i + k].with_state(PageState::kParked).with_write_protected(false);
-        core_.settle({p.v + k}, words[i + k], timed ? parked.with_stamp(stamp) : parked,
+        core_.settle({p.v + k}, words[i + k],
+                     timed ? parked.with_stamp(stamp).with_credits(0) : parked,
                      core_.stats.pages_parked);
       }
       outcome->moved += done;
@@ -415,7 +421,7 @@ MoveOutcome Migration::store(BlockIndex b, std::uint32_t max, Evictor who, PageS
           core_.stats.store_incompressible.add();
           ++outcome.incompressible;
         }
-        const PageWord home = was.with_state(PageState::kResident);
+        const PageWord home = was.with_state(PageState::kResident).with_stamp(0);
         bring_home(p, was, full ? home : to_rest(home, core_.ops.now()),
                    core_.stats.pages_unparked_other, &outcome);
         if (full) break;
@@ -609,7 +615,7 @@ MoveOutcome Migration::unpark(BlockIndex b, bool to_rest_there) {
   Pageblock& block = core_.table.block(b);
   const PageIndex first = first_page(b);
   const auto at_home = [this, to_rest_there](PageWord was) {
-    const PageWord home = was.with_state(PageState::kResident);
+    const PageWord home = was.with_state(PageState::kResident).with_stamp(0);
     return to_rest_there ? to_rest(home, core_.ops.now()) : home;
   };
   if (block.huge.load(std::memory_order_relaxed)) {
@@ -676,7 +682,7 @@ void Migration::locate(BlockIndex b) {
   Pageblock& block = core_.table.block(b);
   const bool huge = block.huge.load(std::memory_order_relaxed);
   const bool managed = block.words.load(std::memory_order_acquire) != nullptr;
-  const std::uint32_t every = huge ? kBlockPages : kEvery;
+  const std::uint32_t every = huge ? kBlockPages / kProbes : kEvery;
   std::uintptr_t at[kLooks];
   int status[kLooks];
   std::size_t n = 0;
@@ -694,8 +700,15 @@ void Migration::locate(BlockIndex b) {
     ++on[t];
     ++found;
   }
-  if (found == 0) return;
+  if (found == 0) {
+    block.slow.store(0, std::memory_order_relaxed);
+    return;
+  }
   const auto most = std::max_element(on, on + nodes.count());
+  if (huge && *most != found) {  // on several nodes: the kernel has taken it apart
+    SpinGuard gate(block.gate);
+    block.huge.store(false, std::memory_order_relaxed);
+  }
   block.tier.store(static_cast<std::uint8_t>(most - on), std::memory_order_relaxed);
   block.slow.store(static_cast<std::uint16_t>((found - on[0]) * every), std::memory_order_relaxed);
 }
@@ -708,23 +721,60 @@ MoveOutcome Migration::promote(BlockIndex b) {
   int status[kPagesPerBlock];
   std::size_t n = 0;
   block.hot.store(0, std::memory_order_relaxed);
-  const int target = nodes.target(0, -1, false);
-  for (std::uint32_t i = 0; i < kBlockPages; ++i) {
+  const bool huge = still_huge(b);
+  const int target = nodes.target(0, block.hot_node.load(std::memory_order_relaxed), huge);
+  if (huge) {
+    const PageIndex first = first_page(b);
+    const bool parked = core_.table.peek(first).state() == PageState::kParked;
+    moves[n++].page = parked ? core_.park(first) : core_.home(first);
+  }
+  for (std::uint32_t i = 0; !huge && i < kBlockPages; ++i) {
     const PageIndex p{first_page(b).v + i};
     PageWord word = core_.table.peek(p);
     if (word.state() != PageState::kResident || word.credits() == 0) continue;
     if (!core_.table.try_lock(p, &word)) continue;
     const bool hot = word.state() == PageState::kResident && word.credits() != 0;
     core_.table.publish(p, word, hot ? word.with_credits(0) : word);
-    if (hot && target >= 0) moves[n++] = {core_.home(p), static_cast<unsigned>(target), false};
+    if (hot) moves[n++].page = core_.home(p);
   }
   if (n == 0) return outcome;
+  const std::uint32_t each = huge ? kBlockPages : 1;
+  if (target < 0) {
+    core_.stats.nodes_refused_full.add(n * each);
+    return outcome;
+  }
+  for (std::size_t i = 0; i < n; ++i) {
+    moves[i].node = static_cast<unsigned>(target);
+    moves[i].huge = huge;
+  }
   (void)nodes.own_mover().move(moves, n, status);
   for (std::size_t i = 0; i < n; ++i) {
-    if (count_moved(core_.stats, core_.stats.nodes_promoted, status[i], false)) ++outcome.moved;
+    if (count_moved(core_.stats, core_.stats.nodes_promoted, status[i], huge))
+      outcome.moved += each;
   }
   note_promoted(block, outcome.moved);
   return outcome;
+}
+
+// The kernel may have taken a huge page apart, and parking moves its pages all the same: what is
+// moved by one address must be one.
+bool Migration::still_huge(BlockIndex b) {
+  Pageblock& block = core_.table.block(b);
+  if (!block.huge.load(std::memory_order_relaxed)) return false;
+  const PageIndex first = first_page(b);
+  const bool parked = core_.table.peek(first).state() == PageState::kParked;
+  const std::uintptr_t at = parked ? core_.park(first) : core_.home(first);
+  ScannedRun run{};
+  std::size_t count = 0;
+  std::uintptr_t next = 0;
+  if (core_.ops.scan(at, kPageblockSize, &run, 1, &count, &next).failed()) return false;
+  if (count == 1 && run.huge && run.bytes == kPageblockSize) return true;
+  // Or it was touched and went home while we looked: then nothing is there.
+  if (count != 0) {
+    SpinGuard gate(block.gate);
+    block.huge.store(false, std::memory_order_relaxed);
+  }
+  return false;
 }
 
 MoveOutcome Migration::demote(BlockIndex b, unsigned tier) {
@@ -733,7 +783,7 @@ MoveOutcome Migration::demote(BlockIndex b, unsigned tier) {
   const PageIndex first = first_page(b);
   MoveOutcome outcome;
   if (block.pinned()) return outcome;
-  const bool huge = block.huge.load(std::memory_order_relaxed);
+  const bool huge = still_huge(b);
   PageMove moves[kPagesPerBlock];
   int status[kPagesPerBlock];
   std::size_t n = 0;

@@ -71,7 +71,8 @@ class Migration {
   void end_rests(BlockIndex b, std::uint32_t* most);
   // Sees of which tier of nodes the block's pages are (Pageblock::tier, slow). Several tiers only.
   void locate(BlockIndex b);
-  // Takes the small pages that were found worth it to the first tier.
+  // Takes what was found worth it to the first tier, to the node of who touched it if that has
+  // room.
   MoveOutcome promote(BlockIndex b);
   // Takes what is cold to a node of the tier: of small pages those that are parked, a huge page
   // whole, wherever it is. What was parked stays so: its next touch is seen.
@@ -86,6 +87,7 @@ class Migration {
 
  private:
   Errno manage_again(BlockIndex b);
+  bool still_huge(BlockIndex b);
   Errno enlist(BlockIndex b);
   void delist(BlockIndex b);
   template <class Found>

@@ -14,9 +14,13 @@ constexpr std::uint32_t kLeastLooks = 4;
 // Demoted at most, in a second: a tenth of what memory of this kind can take.
 constexpr std::uint64_t kPagesPerSecond = (std::uint64_t{1} << 30) / kPageSize;
 constexpr std::uint32_t kStoreChunk = 64;
+// After the store refused a page for lack of room it is not asked again for so long.
+constexpr Nanos kStoreFullRest = millis(500);
+// What would not be moved or parked is left alone for so long.
+constexpr Nanos kStaysFor = millis(500);
 constexpr Nanos kRoomsEvery = millis(50);
-// Rounds may take this part of the thread's time: 1/3.
-constexpr std::int64_t kRoundShare = 3;
+// Rounds may take this part of the thread's time: 1/2.
+constexpr std::int64_t kRoundShare = 2;
 // From one handful of huge pages to the next.
 constexpr Nanos kWatchFor = micros(300);
 constexpr Nanos kShortPause = millis(10);
@@ -42,13 +46,14 @@ void NodeLoop::look_at(BlockIndex b) {
   v.index = b;
   const bool managed = block.served();
   if (core_.space.pages_used(b) == 0) block.forget_pins();
-  if (!manageable(b) && !managed) {
+  if (!manageable(b)) {
+    if (managed) forget_heat(block);
     v = PlacedBlock{};
     v.index = b;
     notes = Notes{};
     return;
   }
-  v.movable = notes.located && manageable(b) && !block.pinned();
+  v.movable = notes.located && !block.pinned();
   v.tier = block.tier.load(std::memory_order_relaxed);
   v.slow = block.slow.load(std::memory_order_relaxed);
   v.gap = block.gap.load(std::memory_order_relaxed);
@@ -59,11 +64,13 @@ void NodeLoop::look_at(BlockIndex b) {
     v.resident = static_cast<std::uint16_t>(block.count(PageState::kResident) +
                                             block.count(PageState::kClean));
     v.parked = static_cast<std::uint16_t>(block.count(PageState::kParked));
-    v.hot = block.hot.load(std::memory_order_relaxed);
+    // A page that was parked again before it could go up is counted once more when it is touched.
+    v.hot = std::min(block.hot.load(std::memory_order_relaxed), v.resident);
     v.warm = static_cast<std::uint16_t>(v.warm + block.warm.exchange(0));
     v.touches = block.touches.exchange(0, std::memory_order_relaxed);
     if (v.parked == 0) migration_.clear_residue(b);
     if (v.resident + v.parked == 0) forget_heat(block);
+    v.slow = std::min(v.slow, static_cast<std::uint16_t>(v.resident + v.parked));
   } else {
     v.resident = notes.resident;
     v.parked = 0;
@@ -143,10 +150,7 @@ void NodeLoop::measure_tiers() {
   fast_bytes_.store(limit * kPageSize, std::memory_order_relaxed);
   first.room_pages = std::min(first.room_pages, limit > fast ? limit - fast : 0);
   first.over_pages = fast > limit ? fast - limit : 0;
-  nodes.set_reserve(PlacementPolicy::reserve_of(first.capacity_pages));
-  nodes.limit_promotions(first.room_pages);
-  view_.wanted_pages = nodes.take_wanted();
-  view_.store_has_room = core_.store != nullptr;
+  view_.store_has_room = core_.store != nullptr && now >= store_full_until_;
 }
 
 void NodeLoop::tick(Nanos now) {
@@ -165,7 +169,7 @@ void NodeLoop::tick(Nanos now) {
   PlacementPlan plan{{steps_, kMostSteps}};
   policy_.decide(view_, now, budget, plan);
   core_.nodes->set_promote_below(plan.promote_below);
-  bool any = view_.wanted_pages > 0;
+  bool any = false;
   watching_count_ = 0;
   slept_ = Nanos{};
   for (std::size_t i = 0; i < plan.count; ++i) {
@@ -205,7 +209,10 @@ bool NodeLoop::carry_out(const PlaceStep& step) {
       if (block.count(PageState::kClean) != 0) migration_.recall(b, PageSpan{});
       v.parked_since = core_.ops.now();
       const MoveOutcome outcome = migration_.park(b, Parking::kAll);
-      if (outcome.moved == 0) v.watched = 0;
+      if (outcome.moved == 0) {
+        v.watched = 0;
+        v.not_before = v.parked_since + kStaysFor;
+      }
       if (outcome.moved == kPagesPerBlock && watching_count_ < kWatchedAtOnce) {
         watching_[watching_count_++] = b;
       }
@@ -213,15 +220,23 @@ bool NodeLoop::carry_out(const PlaceStep& step) {
     }
     case PlaceAction::kPromote:
       return migration_.promote(b).moved > 0;
-    case PlaceAction::kDemote:
-      return migration_.demote(b, step.tier).moved > 0;
+    case PlaceAction::kDemote: {
+      const MoveOutcome outcome = migration_.demote(b, step.tier);
+      // Pinned, shared, no free block there: others are to have their turn.
+      if (outcome.moved == 0 && outcome.raced == 0) {
+        v.stays_until = core_.ops.now() + kStaysFor;
+      }
+      return outcome.moved > 0;
+    }
     case PlaceAction::kStore: {
+      if (core_.ops.now() < store_full_until_) return false;
       bool more = true;
       bool any = false;
       while (more && host_.between_steps()) {
         const MoveOutcome part = migration_.store(b, kStoreChunk, Evictor::kBackground);
         any = any || part.moved > 0;
         more = part.moved == kStoreChunk && !part.store_full;
+        if (part.store_full) store_full_until_ = core_.ops.now() + kStoreFullRest;
       }
       return any;
     }

@@ -65,6 +65,7 @@ class NodeLoop {
   Nanos slept_{};  // of this round
   Nanos last_{};
   Nanos pause_ = millis(100);
+  Nanos store_full_until_{};
   Nanos last_rooms_{};
   bool moved_ = true;       // since the rooms were looked at
   std::uint32_t hand_ = 0;  // the next block whose place is looked up

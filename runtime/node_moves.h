@@ -54,6 +54,8 @@ inline void forget_heat(Pageblock& block) {
   block.gaps_measured.store(0, std::memory_order_relaxed);
   block.last_gap.store(kUnknownGap, std::memory_order_relaxed);
   block.hot.store(0, std::memory_order_relaxed);
+  block.slow.store(0, std::memory_order_relaxed);
+  block.tier.store(0, std::memory_order_relaxed);
 }
 
 // Counts what became of one entry: `flow` if it moved. True: it did.

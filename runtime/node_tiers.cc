@@ -7,44 +7,17 @@
 
 namespace heaptier {
 
-void KnownRoom::see(unsigned node, const NodeRoom& room) {
-  if (node >= kMaxNodes) return;
-  pages_[node].store(static_cast<std::int64_t>(room.pages), std::memory_order_relaxed);
-  huge_blocks_[node].store(static_cast<std::int64_t>(room.huge_blocks), std::memory_order_relaxed);
-}
-
-bool KnownRoom::take(unsigned node) {
-  constexpr auto kPages = static_cast<std::int64_t>(kPagesPerBlock);
-  if (pages_[node].fetch_sub(kPages, std::memory_order_relaxed) < kPages) {
-    pages_[node].fetch_add(kPages, std::memory_order_relaxed);
-    return false;
-  }
-  if (huge_blocks_[node].fetch_sub(1, std::memory_order_relaxed) < 1) {
-    huge_blocks_[node].fetch_add(1, std::memory_order_relaxed);
-    pages_[node].fetch_add(kPages, std::memory_order_relaxed);
-    return false;
-  }
-  return true;
-}
-
-// What was promised to the asker is taken off already: it may have one more.
-Errno KnownRoom::room(unsigned node, NodeRoom* out) {
-  if (node >= kMaxNodes) return {ENODEV};
-  const std::int64_t pages = pages_[node].load(std::memory_order_relaxed);
-  const std::int64_t huge = huge_blocks_[node].load(std::memory_order_relaxed);
-  out->pages = static_cast<std::uint64_t>(std::max<std::int64_t>(pages, 0)) + kPagesPerBlock;
-  out->free_pages = out->pages;
-  out->huge_blocks = static_cast<std::uint64_t>(std::max<std::int64_t>(huge, 0)) + 1;
-  return kOk;
-}
-
 Nanos WatchClock::lap(Nanos now, const Mark& mark) {
   constexpr std::int64_t kForget =
       256;  // grows again by 1/256 at each fault: hosts get slower, too
-  const std::int64_t since_last = now.v - last_.exchange(now.v, std::memory_order_relaxed);
+  const std::int64_t last = last_.exchange(now.v, std::memory_order_relaxed);
+  const std::int64_t since_last = now.v - last;
   std::int64_t cost = cost_.load(std::memory_order_relaxed);
-  cost = cost == 0 ? since_last : std::min(since_last, cost + cost / kForget + 1);
-  cost_.store(cost, std::memory_order_relaxed);
+  // Not the first, nor of two handlers that came by in another order than they looked at the clock.
+  if (last != 0 && since_last > 0) {
+    cost = cost == 0 ? since_last : std::min(since_last, cost + cost / kForget + 1);
+    cost_.store(cost, std::memory_order_relaxed);
+  }
   // Of those since, and of this one.
   const std::uint32_t faults = faults_.fetch_add(1, std::memory_order_relaxed) + 1 - mark.faults;
   return {std::max<std::int64_t>(now.v - mark.at - static_cast<std::int64_t>(faults) * cost, 0)};
@@ -55,11 +28,10 @@ Errno NodeTiers::init(NodeOps& ops, FileTree& files, const TierChain& chain) {
   NodePolicy own;
   if (ops.policy_of_this_thread(&own).ok() && own.mode != PolicyMode::kDefault &&
       own.mode != PolicyMode::kLocal) {
-    application_decides_ = true;
+    why_not_ = "the program has a memory policy of its own (set_mempolicy, numactl)";
     return kOk;
   }
   ops_ = &ops;
-  known_.init(ops);
   topology_ = bootstrap::allocate_array<Topology>(1);
   auto* ranking = bootstrap::allocate_array<Ranking>(1);
   void* mover = bootstrap::allocate(sizeof(NodeMover), alignof(NodeMover));
@@ -68,20 +40,20 @@ Errno NodeTiers::init(NodeOps& ops, FileTree& files, const TierChain& chain) {
   new (ranking) Ranking;
   read_topology(files, topology_);
   rank_as_configured(chain, *topology_, ranking);
-  // The background thread sleeps between tries, and may have the kernel compact its target.
-  NodeMoverLimits limits;
-  limits.compact_directly = true;
-  own_ = new (mover) NodeMover(ops, limits);
+  if (ranking->count < 2) return kOk;
+  // Containers refuse the one, a root without /proc lacks the other.
+  const auto here = reinterpret_cast<std::uintptr_t>(mover);
+  *static_cast<char*>(mover) = 0;
+  int status = -1;
+  NodeRoom room;
+  if (ops.where(&here, &status, 1).failed() ||
+      ops.room(*ranking->tiers[0].nodes.begin(), &room).failed()) {
+    why_not_ = "this host does not say where pages are (move_pages, /proc)";
+    return kOk;
+  }
+  own_ = new (mover) NodeMover(ops);  // the background thread's: it may sleep between tries
   ranking_ = ranking;
   return kOk;
-}
-
-NodeMover* NodeTiers::make_mover() {
-  void* memory = bootstrap::allocate(sizeof(NodeMover), alignof(NodeMover));
-  if (memory == nullptr) return nullptr;
-  NodeMoverLimits limits;
-  limits.tries = 1;
-  return new (memory) NodeMover(known_, limits);
 }
 
 bool NodeTiers::bound(std::uintptr_t at) const {
@@ -101,17 +73,10 @@ void NodeTiers::look() {
       NodeRoom room;
       if (ops_->room(node, &room).failed()) room = {};
       rooms_[node] = room;
-      known_.see(node, room);
       sum += room.pages;
     }
     room_[t].store(sum, std::memory_order_relaxed);
   }
-}
-
-void NodeTiers::limit_promotions(std::uint64_t room_pages) {
-  const std::uint64_t kept = reserve_.load(std::memory_order_relaxed) / 2;
-  promotable_.store(static_cast<std::int64_t>(room_pages > kept ? room_pages - kept : 0),
-                    std::memory_order_relaxed);
 }
 
 int NodeTiers::target(unsigned t, int from, bool huge) const {
@@ -120,6 +85,8 @@ int NodeTiers::target(unsigned t, int from, bool huge) const {
   };
   const NodeSet nodes = tier(t).nodes;
   if (from >= 0 && static_cast<unsigned>(from) < kMaxNodes) {
+    if (nodes.contains(static_cast<unsigned>(from)) && fits(static_cast<unsigned>(from)))
+      return from;
     const NodeSet near = ranking_->next[static_cast<unsigned>(from)] & nodes;
     for (const unsigned node : near) {
       if (fits(node)) return static_cast<int>(node);
@@ -133,24 +100,6 @@ int NodeTiers::target(unsigned t, int from, bool huge) const {
     }
   }
   return best;
-}
-
-bool NodeTiers::take_room(unsigned node) {
-  return tier(0).nodes.contains(node) && known_.take(node);
-}
-
-int NodeTiers::place_for_promotion() {
-  constexpr auto kPages = static_cast<std::int64_t>(kPagesPerBlock);
-  if (promotable_.fetch_sub(kPages, std::memory_order_relaxed) >= kPages) {
-    const unsigned here = ops_->node_here();
-    if (take_room(here)) return static_cast<int>(here);
-    for (const unsigned node : tier(0).nodes) {
-      if (node != here && take_room(node)) return static_cast<int>(node);
-    }
-  }
-  promotable_.fetch_add(kPages, std::memory_order_relaxed);
-  wanted_.fetch_add(kPagesPerBlock, std::memory_order_relaxed);
-  return -1;
 }
 
 }  // namespace heaptier

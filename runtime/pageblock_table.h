@@ -40,9 +40,11 @@ struct Pageblock {
   std::atomic<std::uint16_t> slow{0};
   std::atomic<std::int64_t> parked_at{0};
   std::atomic<std::uint32_t> parked_faults{0};  // of WatchClock
-  // Small pages at home on a slow node that were found worth promoting (marked by a credit in their
-  // words), and those that only seemed so since the last tick.
+  // Pages at home on a slow node that were found worth promoting (small ones marked by a credit in
+  // their words) and the node of the last thread to touch one; and small pages that only seemed so
+  // since the last tick.
   std::atomic<std::uint16_t> hot{0};
+  std::atomic<std::uint8_t> hot_node{0};
   std::atomic<std::uint16_t> warm{0};
   // How often it was asked to stay: heaptier_advise, stacks, robust mutexes. All gone when the
   // block is freed.

@@ -36,7 +36,7 @@ int seccomp_mode() {
 
 // Everything that heaptier's threads ask of the kernel, with arguments that do nothing. A filter
 // that answers with an error is fine: every caller can live with that.
-void try_all() {
+void try_all(bool nodes) {
   constexpr unsigned kCloexec = O_CLOEXEC;
   char page[64];
   char link[16];
@@ -68,11 +68,17 @@ void try_all() {
   raw_syscall(SYS_sched_yield);
   raw_syscall(SYS_futex, nullptr, 1, 0, nullptr, nullptr, 0);
   raw_syscall(SYS_close_range, ~0U, ~0U, 0U);
+  timespec no_time{};
+  raw_syscall(SYS_clock_nanosleep, CLOCK_REALTIME, 0, &no_time, nullptr);
+  if (!nodes) return;
+  raw_syscall(SYS_get_mempolicy, nullptr, nullptr, 0UL, nullptr, 0UL);
+  raw_syscall(SYS_move_pages, 0, 0UL, nullptr, nullptr, nullptr, 0);
+  raw_syscall(SYS_getcpu, nullptr, nullptr, nullptr);
 }
 
 }  // namespace
 
-bool filter_would_kill() {
+bool filter_would_kill(bool nodes) {
   const int mode = seccomp_mode();
   if (mode == 0) return false;
   if (mode != 2) return true;
@@ -81,7 +87,7 @@ bool filter_would_kill() {
   const long child = raw_syscall(SYS_clone, 0UL, nullptr, nullptr, nullptr, 0UL);
   if (child < 0) return true;
   if (child == 0) {
-    try_all();
+    try_all(nodes);
     for (;;) raw_syscall(SYS_exit_group, 0);
   }
   int status = 0;

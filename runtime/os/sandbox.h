@@ -5,7 +5,8 @@ namespace heaptier::os {
 
 // True if a seccomp filter is in force for the calling thread that kills the process for a system
 // call that heaptier would make. Found out in a process of its own, which shares nothing and which
-// the application cannot see end. Costs a read of /proc where there is no filter.
-bool filter_would_kill();
+// the application cannot see end. Costs a read of /proc where there is no filter. `nodes`: with
+// what a chain of memory nodes needs.
+bool filter_would_kill(bool nodes);
 
 }  // namespace heaptier::os

@@ -108,18 +108,7 @@ class Machine {
     b.gap = e.gap;
     b.times = e.measured;
     b.measured = measured;
-    if (b.tier != 0) {
-      if (worth_promoting(e, limit_)) {
-        if (room_ > 0) {
-          --room_;
-          ++moved;
-          b.tier = 0;
-          b.slow = 0;
-        } else {
-          wanted_ += kBlockPages;
-        }
-      }
-    }
+    if (b.tier != 0 && worth_promoting(e, limit_)) b.hot = kBlockPages;
     b.parked = 0;
     b.resident = kBlockPages;
     b.touches = kBlockPages;
@@ -129,7 +118,6 @@ class Machine {
     view_.blocks = blocks_;
     view_.tiers[0].room_pages = room_ * kPagesPerBlock;
     view_.tiers[1].room_pages = view_.tiers[1].capacity_pages / 2;
-    view_.wanted_pages = std::exchange(wanted_, 0);
     PlaceStep steps[256];
     PlacementPlan plan{steps};
     policy_.decide(view_, now_, {100'000, 6000, 64, 8 * kPagesPerBlock}, plan);
@@ -141,6 +129,13 @@ class Machine {
         b.parked = b.resident;
         b.resident = 0;
         b.parked_since = now_;
+      } else if (steps[i].action == PlaceAction::kPromote) {
+        ASSERT_EQ(b.tier, 1);
+        ASSERT_GT(room_, 0u);
+        b.tier = 0;
+        b.slow = b.hot = 0;
+        --room_;
+        ++moved;
       } else if (steps[i].action == PlaceAction::kDemote) {
         ASSERT_EQ(b.tier, 0);
         b.tier = 1;
@@ -161,7 +156,6 @@ class Machine {
   Gap limit_ = kUnknownGap;
   std::uint64_t fast_ = 0;
   std::uint64_t room_ = 0;
-  std::uint64_t wanted_ = 0;
 };
 
 TEST(Placement, BringsTheHotSetUpAndFollowsIt) {
