@@ -125,9 +125,6 @@ class NodesHeap {
   }
 
  private:
-  std::uintptr_t unit_of(std::uint32_t page, std::size_t unit) const {
-    return reinterpret_cast<std::uintptr_t>(pages_[page]) / unit;
-  }
   // Pages differ in the cache line that is touched, as objects would.
   static std::size_t changing_word(std::uint32_t page) { return page * 9u * kLine % kWords; }
   static std::uint64_t still(std::uint32_t page, std::size_t i) {

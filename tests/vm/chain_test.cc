@@ -1,24 +1,18 @@
 // A chain of node tiers under a program that knows nothing of it: what is cold goes down, what is
 // touched comes up, huge pages whole, and no byte changes. Run under the library, with a budget
 // below what it uses, in a machine with nodes.
-#include <fcntl.h>
-#include <linux/mempolicy.h>
-#include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/syscall.h>
-#include <sys/wait.h>
 #include <unistd.h>
 
-#include <atomic>
 #include <chrono>
 #include <cstdio>
-#include <cstdlib>
 #include <functional>
 #include <random>
-#include <thread>
+#include <string>
 
 #include "tests/support/managed.h"
-#include "tests/support/process.h"
+#include "tests/support/vmstat.h"
 
 namespace heaptier::test {
 namespace {
@@ -31,18 +25,6 @@ int node_of(const void* p) {
   int status = -1;
   syscall(SYS_move_pages, 0, 1UL, &page, nullptr, &status, 0);
   return status < 0 ? -1 : status;
-}
-
-long long vmstat(const char* name) {
-  FILE* const file = std::fopen("/proc/vmstat", "r");
-  char key[64];
-  long long value = 0;
-  while (std::fscanf(file, "%63s %lld", key, &value) == 2) {
-    if (std::string(key) == name) break;
-    value = -1;
-  }
-  std::fclose(file);
-  return value;
 }
 
 // The part of some pages, looked at right after a touch, that are on the node. Few, since looking
@@ -95,7 +77,7 @@ class Chain : public testing::TestWithParam<bool> {
 
 TEST_P(Chain, ColdGoesDownAndTouchedComesUp) {
   const bool huge = GetParam();
-  const long long splits = vmstat("thp_split_page");
+  const std::uint64_t splits = vmstat("thp_split_page");
   Area area(heap_, 11);
   const std::size_t first = 0;
   ASSERT_TRUE(keep_hot(area, first, hot_,

@@ -17,11 +17,11 @@
 namespace heaptier {
 namespace {
 
+using test::vmstat;
 using testing::Backing;
 using testing::move_blocks;
 using testing::NodeMemory;
 using testing::SplitCounts;
-using testing::vmstat;
 using Outcome = NodeMoveOutcome;
 
 void write_file(const char* path, const char* text) {

@@ -14,6 +14,7 @@
 
 #include "runtime/os/kernel_nodes.h"
 #include "runtime/tiers/node_mover.h"
+#include "tests/support/vmstat.h"
 
 namespace heaptier::testing {
 
@@ -108,23 +109,12 @@ class NodeMemory {
   std::size_t bytes_ = 0;
 };
 
-// A counter of /proc/vmstat; 0 where this kernel has none of that name.
-inline std::uint64_t vmstat(const std::string& name) {
-  std::ifstream file("/proc/vmstat");
-  std::string key;
-  std::uint64_t value = 0;
-  while (file >> key >> value) {
-    if (key == name) return value;
-  }
-  return 0;
-}
-
 // What must not grow while huge pages are moved.
 struct SplitCounts {
-  std::uint64_t pages = vmstat("thp_split_page");
-  std::uint64_t mappings = vmstat("thp_split_pmd");
-  std::uint64_t in_migration = vmstat("thp_migration_split");
-  std::uint64_t failed = vmstat("thp_migration_fail");
+  std::uint64_t pages = test::vmstat("thp_split_page");
+  std::uint64_t mappings = test::vmstat("thp_split_pmd");
+  std::uint64_t in_migration = test::vmstat("thp_migration_split");
+  std::uint64_t failed = test::vmstat("thp_migration_fail");
   friend bool operator==(const SplitCounts&, const SplitCounts&) = default;
   friend std::ostream& operator<<(std::ostream& out, const SplitCounts& c) {
     return out << "split pages " << c.pages << ", mappings " << c.mappings << ", in migration "
