@@ -35,9 +35,8 @@ constexpr Gap hotter(Gap gap, unsigned less) {
 // each new one.
 struct GapEstimate {
   static constexpr std::uint8_t kMost = 4;
-  static constexpr std::uint8_t kTrusted = 4;
   Gap gap = kUnknownGap;
-  std::uint8_t measured = 0;  // times, at most kMost
+  std::uint8_t measured = 0;  // times, at most kMost: then it is to be relied on
 
   constexpr GapEstimate after(Gap one) const {
     // By chance a gap is a sixteenth of the mean once in sixteen times, and eight times the mean
@@ -58,7 +57,7 @@ constexpr Gap mix_gaps(Gap so_far, Gap measured) {
 // Whether what was measured on touch is worth promoting, with `limit` of PlacementPolicy. A huge
 // page four times: it is measured again at once, and 2 MiB are dear.
 constexpr bool worth_promoting(const GapEstimate& huge, Gap limit) {
-  return limit == kLongestGap || (huge.measured >= GapEstimate::kTrusted && huge.gap <= limit);
+  return limit == kLongestGap || (huge.measured == GapEstimate::kMost && huge.gap <= limit);
 }
 // A page twice, or once if that says it clearly.
 constexpr bool worth_promoting(Gap before, Gap measured, Gap limit) {

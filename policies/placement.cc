@@ -27,12 +27,17 @@ struct Victim {
   std::uint32_t pages = 0;
 };
 
+// A huge page that was not measured often enough to be relied on.
+bool unsure(const PlacedBlock& b) {
+  return b.huge && b.times < GapEstimate::kMost;
+}
+
 Victim victim_of(const PlacedBlock& b, Nanos now) {
   if (!b.movable || now < b.stays_until) return {};
   const Gap idle = b.parked > 0 ? gap_of(now - b.parked_since) : kUnknownGap;
   if (b.huge) {
     // What was measured a time or two says little; a block that nobody touches tells by itself.
-    const Gap gap = std::max(b.times >= GapEstimate::kTrusted / 2 ? b.gap : kUnknownGap, idle);
+    const Gap gap = std::max(b.times >= GapEstimate::kMost / 2 ? b.gap : kUnknownGap, idle);
     if (gap == kUnknownGap) return {};
     return {gap, std::uint32_t{b.parked} + b.resident};
   }
@@ -42,11 +47,21 @@ Victim victim_of(const PlacedBlock& b, Nanos now) {
   return {idle, b.parked - below};
 }
 
-// The coldest that hold at least so many pages: the shortest gap among them.
-class Coldest {
+// What could be demoted of a tier, by heat.
+class Victims {
  public:
-  void count(const Victim& v) { pages_[v.gap] += v.pages; }
-  // kUnknownGap: there are not so many.
+  Victims(const PlacementView& view, unsigned tier, Nanos now) {
+    for (const PlacedBlock& b : view.blocks) {
+      if (b.tier != tier) continue;
+      const Victim v = victim_of(b, now);
+      pages_[v.gap] += v.pages;
+      present_ += std::uint64_t{b.resident} + b.parked;
+    }
+  }
+  // Pages on the tier, victims or not.
+  std::uint64_t present() const { return present_; }
+  // The coldest that hold at least so many pages: the shortest gap among them. kUnknownGap: there
+  // are not so many.
   Gap cut(std::uint64_t pages) const {
     for (unsigned g = kLongestGap; g > kUnknownGap; --g) {
       if (pages_[g] >= pages) return static_cast<Gap>(g);
@@ -57,6 +72,7 @@ class Coldest {
 
  private:
   std::array<std::uint64_t, kLongestGap + 1> pages_{};
+  std::uint64_t present_ = 0;
 };
 
 }  // namespace
@@ -75,8 +91,7 @@ void PlacementPolicy::observe(PlacedBlock& b, Nanos now) {
   // What seems hot is measured once more at once: one measurement says little.
   b.suspect = b.slow > 0 && (b.huge ? b.measured <= promote_below_ : b.warm > 0);
   b.warm = 0;
-  const bool unsure = b.huge && b.times < GapEstimate::kTrusted;
-  if (b.suspect || unsure) {
+  if (b.suspect || unsure(b)) {
     b.backoff = 0;
     b.not_before = now;
     return;
@@ -95,12 +110,12 @@ void PlacementPolicy::decide(PlacementView& view, Nanos now, const PlacementBudg
     observe(b, now);
     any_slow = any_slow || b.slow > 0;
     if (b.suspect) ++suspects_;
-    const bool unsure = b.not_before.v == 0 || (b.huge && b.times < GapEstimate::kTrusted);
-    if (b.movable && b.watched == 0 && unsure && b.resident > 0) ++unknown_;
+    const bool unknown = b.not_before.v == 0 || unsure(b);
+    if (b.movable && b.watched == 0 && unknown && b.resident > 0) ++unknown_;
   }
-  plan_promotions(view, plan);
-  if (wanted_ > 0) busy_until_ = now + kBusyFor;
-  plan_demotions(view, now, budget, plan);
+  const std::uint64_t wanted = plan_promotions(view, plan);
+  if (wanted > 0) busy_until_ = now + kBusyFor;
+  plan_demotions(view, now, budget, wanted, plan);
   plan_stores(view, now, plan);
   plan.promote_below = promote_below_;
   const std::uint64_t reserve = reserve_of(view.tiers[0].capacity_pages);
@@ -108,22 +123,24 @@ void PlacementPolicy::decide(PlacementView& view, Nanos now, const PlacementBudg
 }
 
 // What was touched often enough, as far as there is room; for the rest there is to be room soon.
-void PlacementPolicy::plan_promotions(PlacementView& view, PlacementPlan& plan) {
-  wanted_ = 0;
+std::uint64_t PlacementPolicy::plan_promotions(PlacementView& view, PlacementPlan& plan) {
+  std::uint64_t wanted = 0;
   const std::uint64_t kept = reserve_of(view.tiers[0].capacity_pages) / 2;
   std::uint64_t& room = view.tiers[0].room_pages;
   for (const PlacedBlock& b : view.blocks) {
     if (b.hot == 0 || !b.movable) continue;
     if (room < kept + b.hot) {
-      wanted_ += b.hot;
+      wanted += b.hot;
     } else if (plan.add({b.index, PlaceAction::kPromote, 0})) {
       room -= b.hot;
     }
   }
+  return wanted;
 }
 
 // From the last tier but one upwards, so that room is made below before it is needed.
-void PlacementPolicy::plan_demotions(PlacementView& view, Nanos now, const PlacementBudget& budget,
+void PlacementPolicy::plan_demotions(const PlacementView& view, Nanos now,
+                                     const PlacementBudget& budget, std::uint64_t wanted,
                                      PlacementPlan& plan) {
   std::uint64_t left = budget.move_pages;
   for (unsigned t = view.tier_count - 1; t-- > 0;) {
@@ -133,40 +150,31 @@ void PlacementPolicy::plan_demotions(PlacementView& view, Nanos now, const Place
     need += tier.over_pages;
     if (t == 0) {
       const std::uint64_t spare = tier.room_pages - std::min(tier.room_pages, reserve / 2);
-      const std::uint64_t wanted = std::min(wanted_, 4 * reserve);
-      need = std::max(need, wanted - std::min(wanted, spare));
+      const std::uint64_t now_wanted = std::min(wanted, 4 * reserve);
+      need = std::max(need, now_wanted - std::min(now_wanted, spare));
     }
     const PlaceView& below = view.tiers[t + 1];
     const std::uint64_t kept = reserve_of(below.capacity_pages) / 2;
     const std::uint64_t room = below.room_pages > kept ? below.room_pages - kept : 0;
     need = std::min({need, room, left});
+    if (need == 0 && t != 0) continue;
+    const Victims victims(view, t, now);
     if (t == 0) {
       // What would have to go sets the price: not the very coldest, which only seem so.
-      Coldest coldest;
-      std::uint64_t fast = 0;
-      for (const PlacedBlock& b : view.blocks) {
-        if (b.tier != 0) continue;
-        coldest.count(victim_of(b, now));
-        fast += std::uint64_t{b.resident} + b.parked;
-      }
-      const Gap cut = coldest.cut(std::max(need, fast / kPriceShare));
+      const Gap price = victims.cut(std::max(need, victims.present() / kPriceShare));
       // Room that was made for what is hot is not there for all.
       const bool plenty = tier.room_pages > 2 * reserve && now >= busy_until_;
       const bool stuck = room == 0 && tier.room_pages <= reserve / 2;
-      promote_below_ = plenty ? kLongestGap : stuck ? kUnknownGap : hotter(cut, kExchange);
+      promote_below_ = plenty ? kLongestGap : stuck ? kUnknownGap : hotter(price, kExchange);
     }
-    if (need > 0) demote_from(t, need, view, now, plan);
+    if (need > 0) demote_from(t, need, victims.cut(need), view, now, plan);
     left -= need;
   }
 }
 
-void PlacementPolicy::demote_from(unsigned tier, std::uint64_t need, PlacementView& view, Nanos now,
-                                  PlacementPlan& plan) {
-  Coldest coldest;
-  for (const PlacedBlock& b : view.blocks) {
-    if (b.tier == tier) coldest.count(victim_of(b, now));
-  }
-  const Gap cut = coldest.cut(need);
+// The blocks of the tier that are as cold as `cut` or colder, until they hold `need` pages.
+void PlacementPolicy::demote_from(unsigned tier, std::uint64_t need, Gap cut,
+                                  const PlacementView& view, Nanos now, PlacementPlan& plan) {
   for (const PlacedBlock& b : view.blocks) {
     if (b.tier != tier || need == 0) continue;
     const Victim v = victim_of(b, now);
@@ -177,7 +185,7 @@ void PlacementPolicy::demote_from(unsigned tier, std::uint64_t need, PlacementVi
 }
 
 // Below the last node comes the store, if any: what lies there parked for long.
-void PlacementPolicy::plan_stores(PlacementView& view, Nanos now, PlacementPlan& plan) {
+void PlacementPolicy::plan_stores(const PlacementView& view, Nanos now, PlacementPlan& plan) {
   const unsigned last = view.tier_count - 1;
   const PlaceView& tier = view.tiers[last];
   const std::uint64_t reserve = reserve_of(tier.capacity_pages);

@@ -106,12 +106,13 @@ class PlacementPolicy {
 
  private:
   void observe(PlacedBlock& b, Nanos now);
-  void plan_promotions(PlacementView& view, PlacementPlan& plan);
-  void plan_demotions(PlacementView& view, Nanos now, const PlacementBudget& budget,
-                      PlacementPlan& plan);
-  void demote_from(unsigned tier, std::uint64_t need, PlacementView& view, Nanos now,
+  // Returns the pages worth promoting that there is no room for.
+  std::uint64_t plan_promotions(PlacementView& view, PlacementPlan& plan);
+  void plan_demotions(const PlacementView& view, Nanos now, const PlacementBudget& budget,
+                      std::uint64_t wanted, PlacementPlan& plan);
+  void demote_from(unsigned tier, std::uint64_t need, Gap cut, const PlacementView& view, Nanos now,
                    PlacementPlan& plan);
-  void plan_stores(PlacementView& view, Nanos now, PlacementPlan& plan);
+  void plan_stores(const PlacementView& view, Nanos now, PlacementPlan& plan);
   bool watch(PlacedBlock& b, Nanos now, const PlacementBudget& budget, PlacementPlan& plan);
   void plan_watches(PlacementView& view, Nanos now, const PlacementBudget& budget,
                     PlacementPlan& plan);
@@ -122,7 +123,6 @@ class PlacementPolicy {
   std::uint32_t unknown_ = 0;   // blocks never measured, by the last look
   std::uint32_t watches_ = 0;   // that may still be planned
   std::uint32_t suspects_ = 0;  // and those to be measured again at once
-  std::uint64_t wanted_ = 0;    // pages worth promoting that there is no room for
   Nanos busy_until_{};          // exchanging: hints may use their whole budget
 };
 
