@@ -59,14 +59,15 @@ bool HeapAside::now() {
 }
 
 // Everybody takes the long way meanwhile, where it is seen whose thread it is.
-HeapAsideForThread::HeapAsideForThread() {
+HeapAsideForThread::HeapAsideForThread()
+    : was_open_(gates.givers_pass.load(std::memory_order_relaxed)) {
   aside_for_thread = true;
   gates.close_calls();
 }
 
 HeapAsideForThread::~HeapAsideForThread() {
   aside_for_thread = false;
-  if (!HeapAside::now()) open_call_gate();  // otherwise it stays closed, as it was
+  if (was_open_) open_call_gate();
 }
 
 bool HeapAsideForThread::now() {

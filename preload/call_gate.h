@@ -57,6 +57,9 @@ class HeapAsideForThread {
   HeapAsideForThread& operator=(const HeapAsideForThread&) = delete;
   // Of the calling thread.
   static bool now();
+
+ private:
+  bool was_open_;
 };
 
 }  // namespace heaptier::preload

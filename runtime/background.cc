@@ -318,6 +318,7 @@ void Background::compact_pool(Nanos now) {
 
 void Background::tick(Nanos now) {
   if (core_.nodes != nullptr) {
+    loop_.end_some_rests();
     node_loop_.tick(now);
   } else {
     loop_.tick(now, machine_now());

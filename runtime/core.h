@@ -58,7 +58,7 @@ struct Core {
   // Where the next fault that must make room for itself looks first, in spans of 64 pages
   // (reclaim.h).
   std::atomic<std::uint64_t> reclaim_hand{0};
-  // Until then the store is known to be full and is not asked on behalf of faults.
+  // Until then the store is known to be full and only asked if the application wants that.
   std::atomic<std::int64_t> store_full_until{0};
   // Until then pages of main memory are known to refuse, and are not tried on behalf of faults; and
   // the length of that rest, 0 when some could leave (reclaim.h).
@@ -79,6 +79,10 @@ struct Core {
   std::uint64_t present_pages() const {
     return table.present_pages() + unmanaged_pages.load(std::memory_order_relaxed);
   }
+  // Demotable memory of a heap that is in use.
+  bool manageable(BlockIndex b) const {
+    return space.pages_used(b) > 0 && space.mobility_of(b) != Mobility::kUnmovable;
+  }
   bool above_high() const { return present_pages() >= high_pages.load(std::memory_order_relaxed); }
   bool above_low() const { return present_pages() > low_pages.load(std::memory_order_relaxed); }
 
@@ -95,6 +99,14 @@ struct Core {
   // copy instead, since nobody would ever come for it.
   void queue_clean(Probation& queue, PageIndex p);
   std::uint32_t stamp_now() const;
+
+  // The store has refused a page for lack of room: it rests for half a second.
+  void store_refused(Nanos now) {
+    store_full_until.store((now + millis(500)).v, std::memory_order_relaxed);
+  }
+  bool store_rests(Nanos now) const {
+    return now.v < store_full_until.load(std::memory_order_relaxed);
+  }
 
   // MemoryOps::copy_pages of pages that the calling thread has locked. Returns how many were read;
   // errors counted. One thread at a time.

@@ -747,12 +747,10 @@ MoveOutcome Migration::promote(BlockIndex b) {
     moves[i].node = static_cast<unsigned>(target);
     moves[i].huge = huge;
   }
-  (void)nodes.own_mover().move(moves, n, status);
-  for (std::size_t i = 0; i < n; ++i) {
-    if (count_moved(core_.stats, core_.stats.nodes_promoted, status[i], huge))
-      outcome.moved += each;
-  }
-  note_promoted(block, outcome.moved);
+  const MovedPages pages = count_moves(core_.stats, core_.stats.nodes_promoted,
+                                       nodes.own_mover().move(moves, n, status), huge);
+  outcome.moved = pages.moved;
+  note_promoted(block, pages.arrived());
   return outcome;
 }
 
@@ -809,21 +807,13 @@ MoveOutcome Migration::demote(BlockIndex b, unsigned tier) {
     moves[i].node = static_cast<unsigned>(target);
     moves[i].huge = huge;
   }
-  (void)nodes.own_mover().move(moves, n, status);
-  const std::uint32_t each = huge ? kBlockPages : 1;
-  for (std::size_t i = 0; i < n; ++i) {
-    if (count_moved(core_.stats, core_.stats.nodes_demoted, status[i], huge)) {
-      outcome.moved += each;
-    } else if (status[i] == -EBUSY || status[i] == -EACCES) {
-      outcome.busy += each;
-    } else if (status[i] == -ENOMEM || status[i] == -ENOSPC) {
-      outcome.store_full = true;
-    }
-  }
-  const std::uint32_t slow = block.slow.load(std::memory_order_relaxed) + outcome.moved;
+  const MovedPages pages = count_moves(core_.stats, core_.stats.nodes_demoted,
+                                       nodes.own_mover().move(moves, n, status), huge);
+  outcome.moved = pages.moved;
+  const std::uint32_t slow = block.slow.load(std::memory_order_relaxed) + pages.moved;
   block.slow.store(static_cast<std::uint16_t>(std::min(slow, kBlockPages)),
                    std::memory_order_relaxed);
-  if (huge ? outcome.moved != 0 : slow >= kBlockPages / 2) {
+  if (huge ? pages.arrived() != 0 : slow >= kBlockPages / 2) {
     block.tier.store(static_cast<std::uint8_t>(tier), std::memory_order_relaxed);
   }
   return outcome;

@@ -23,6 +23,14 @@ struct MoveOutcome {
   bool store_full = false;
   bool failed = false;  // a call failed in a way that says: leave this pageblock alone
   bool gained() const { return moved > 0; }
+  void add(const MoveOutcome& part) {
+    moved += part.moved;
+    busy += part.busy;
+    incompressible += part.incompressible;
+    raced += part.raced;
+    store_full = store_full || part.store_full;
+    failed = failed || part.failed;
+  }
 };
 
 // Part of a pageblock, in pages.

@@ -13,9 +13,6 @@ constexpr std::int64_t kLookShare = 50;
 constexpr std::uint32_t kLeastLooks = 4;
 // Demoted at most, in a second: a tenth of what memory of this kind can take.
 constexpr std::uint64_t kPagesPerSecond = (std::uint64_t{1} << 30) / kPageSize;
-constexpr std::uint32_t kStoreChunk = 64;
-// After the store refused a page for lack of room it is not asked again for so long.
-constexpr Nanos kStoreFullRest = millis(500);
 // What would not be moved or parked is left alone for so long.
 constexpr Nanos kStaysFor = millis(500);
 constexpr Nanos kRoomsEvery = millis(50);
@@ -35,10 +32,6 @@ Errno NodeLoop::init() {
   return blocks_ != nullptr && notes_ != nullptr && steps_ != nullptr ? kOk : Errno{ENOMEM};
 }
 
-bool NodeLoop::manageable(BlockIndex b) const {
-  return core_.space.pages_used(b) > 0 && core_.space.mobility_of(b) != Mobility::kUnmovable;
-}
-
 void NodeLoop::look_at(BlockIndex b) {
   Pageblock& block = core_.table.block(b);
   PlacedBlock& v = blocks_[b.v];
@@ -46,7 +39,7 @@ void NodeLoop::look_at(BlockIndex b) {
   v.index = b;
   const bool managed = block.served();
   if (core_.space.pages_used(b) == 0) block.forget_pins();
-  if (!manageable(b)) {
+  if (!core_.manageable(b)) {
     if (managed) forget_heat(block);
     v = PlacedBlock{};
     v.index = b;
@@ -89,7 +82,7 @@ void NodeLoop::find_places(Nanos now) {
     }
     const BlockIndex b{hand_++};
     Notes& notes = notes_[b.v];
-    if (!manageable(b)) continue;
+    if (!core_.manageable(b)) continue;
     Pageblock& block = core_.table.block(b);
     if (!block.served()) {
       bool huge = false;
@@ -150,7 +143,7 @@ void NodeLoop::measure_tiers() {
   fast_bytes_.store(limit * kPageSize, std::memory_order_relaxed);
   first.room_pages = std::min(first.room_pages, limit > fast ? limit - fast : 0);
   first.over_pages = fast > limit ? fast - limit : 0;
-  view_.store_has_room = core_.store != nullptr && now >= store_full_until_;
+  view_.store_has_room = core_.store != nullptr && !core_.store_rests(now);
 }
 
 void NodeLoop::tick(Nanos now) {
@@ -228,18 +221,9 @@ bool NodeLoop::carry_out(const PlaceStep& step) {
       }
       return outcome.moved > 0;
     }
-    case PlaceAction::kStore: {
-      if (core_.ops.now() < store_full_until_) return false;
-      bool more = true;
-      bool any = false;
-      while (more && host_.between_steps()) {
-        const MoveOutcome part = migration_.store(b, kStoreChunk, Evictor::kBackground);
-        any = any || part.moved > 0;
-        more = part.moved == kStoreChunk && !part.store_full;
-        if (part.store_full) store_full_until_ = core_.ops.now() + kStoreFullRest;
-      }
-      return any;
-    }
+    case PlaceAction::kStore:
+      if (core_.store_rests(core_.ops.now())) return false;
+      return store_parked(core_, migration_, host_, b, Evictor::kBackground).gained();
   }
   return false;
 }

@@ -1,7 +1,7 @@
 // The background thread's work where the chain has several tiers of memory nodes: sees where the
 // heap lies, lets the placement policy decide, and does it. Stands in the tiering loop's place.
 //
-// Thread rule: one thread. Faults are served, and pages promoted, by others meanwhile.
+// Thread rule: one thread. Faults are served by others meanwhile.
 #pragma once
 
 #include <cstdint>
@@ -9,8 +9,8 @@
 #include "policies/placement.h"
 #include "runtime/config/options.h"
 #include "runtime/core.h"
+#include "runtime/loop_host.h"
 #include "runtime/migration.h"
-#include "runtime/tiering_loop.h"
 
 namespace heaptier {
 
@@ -48,7 +48,6 @@ class NodeLoop {
   void measure_tiers();
   bool carry_out(const PlaceStep& step);
   void begin_watch(bool more);
-  bool manageable(BlockIndex b) const;
 
   Core& core_;
   Migration& migration_;
@@ -65,7 +64,6 @@ class NodeLoop {
   Nanos slept_{};  // of this round
   Nanos last_{};
   Nanos pause_ = millis(100);
-  Nanos store_full_until_{};
   Nanos last_rooms_{};
   bool moved_ = true;       // since the rooms were looked at
   std::uint32_t hand_ = 0;  // the next block whose place is looked up

@@ -58,38 +58,27 @@ inline void forget_heat(Pageblock& block) {
   block.tier.store(0, std::memory_order_relaxed);
 }
 
-// Counts what became of one entry: `flow` if it moved. True: it did.
-inline bool count_moved(Stats& stats, Counter& flow, int status, bool huge) {
-  const std::uint64_t pages = huge ? kPagesPerBlock : 1;
-  switch (outcome_of(status)) {
-    case NodeMoveOutcome::kMoved:
-    case NodeMoveOutcome::kAlreadyThere:
-      flow.add(pages);
-      if (huge) stats.nodes_huge_moved.add();
-      return true;
-    case NodeMoveOutcome::kAbsent:
-    case NodeMoveOutcome::kNoMemory:
-      stats.nodes_raced.add(pages);
-      return false;
-    case NodeMoveOutcome::kShared:
-      stats.nodes_refused_shared.add(pages);
-      return false;
-    case NodeMoveOutcome::kPinned:
-      stats.nodes_refused_pinned.add(pages);
-      return false;
-    case NodeMoveOutcome::kTargetFull:
-    case NodeMoveOutcome::kThrottled:
-      stats.nodes_refused_full.add(pages);
-      return false;
-    case NodeMoveOutcome::kNoRoomWhole:
-      stats.nodes_refused_whole.add(pages);
-      return false;
-    case NodeMoveOutcome::kBadTarget:
-    case NodeMoveOutcome::kFailed:
-      stats.nodes_failed.add(pages);
-      return false;
-  }
-  return false;
+struct MovedPages {
+  std::uint32_t moved = 0;
+  std::uint32_t there = 0;  // before anybody moved them
+  std::uint32_t arrived() const { return moved + there; }
+};
+
+// Counts what became of a list of pages: `flow`, those that moved.
+inline MovedPages count_moves(Stats& stats, Counter& flow, const NodeMoveTally& tally, bool huge) {
+  using enum NodeMoveOutcome;
+  const auto pages = [&tally](NodeMoveOutcome o) {
+    return static_cast<std::uint32_t>(tally.of(o).bytes / kPageSize);
+  };
+  flow.add(pages(kMoved));
+  if (huge) stats.nodes_huge_moved.add(tally.of(kMoved).entries);
+  stats.nodes_raced.add(pages(kAbsent) + pages(kNoMemory));
+  stats.nodes_refused_shared.add(pages(kShared));
+  stats.nodes_refused_pinned.add(pages(kPinned));
+  stats.nodes_refused_full.add(pages(kTargetFull) + pages(kThrottled));
+  stats.nodes_refused_whole.add(pages(kNoRoomWhole));
+  stats.nodes_failed.add(pages(kBadTarget) + pages(kFailed));
+  return {pages(kMoved), pages(kAlreadyThere)};
 }
 
 }  // namespace heaptier

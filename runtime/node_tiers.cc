@@ -32,27 +32,38 @@ Errno NodeTiers::init(NodeOps& ops, FileTree& files, const TierChain& chain) {
     return kOk;
   }
   ops_ = &ops;
-  topology_ = bootstrap::allocate_array<Topology>(1);
-  auto* ranking = bootstrap::allocate_array<Ranking>(1);
-  void* mover = bootstrap::allocate(sizeof(NodeMover), alignof(NodeMover));
-  if (topology_ == nullptr || ranking == nullptr || mover == nullptr) return {ENOMEM};
-  new (topology_) Topology;
-  new (ranking) Ranking;
-  read_topology(files, topology_);
-  rank_as_configured(chain, *topology_, ranking);
-  if (ranking->count < 2) return kOk;
+  auto* topology = bootstrap::allocate_array<Topology>(1);
+  ranking_ = bootstrap::allocate_array<Ranking>(1);
+  Errno e{ENOMEM};
+  if (topology != nullptr && ranking_ != nullptr) {
+    read_topology(files, new (topology) Topology);
+    rank_as_configured(chain, *topology, new (ranking_) Ranking);
+    e = ranking_->count < 2 ? kOk : make_mover();
+  }
+  bootstrap::release(topology, sizeof *topology);
+  if (own_ == nullptr) {
+    bootstrap::release(ranking_, sizeof *ranking_);
+    ranking_ = nullptr;
+  }
+  return e;
+}
+
+// ENOMEM. None is made on a host that does not let us see where pages are.
+Errno NodeTiers::make_mover() {
+  void* at = bootstrap::allocate(sizeof(NodeMover), alignof(NodeMover));
+  if (at == nullptr) return {ENOMEM};
   // Containers refuse the one, a root without /proc lacks the other.
-  const auto here = reinterpret_cast<std::uintptr_t>(mover);
-  *static_cast<char*>(mover) = 0;
+  const auto here = reinterpret_cast<std::uintptr_t>(at);
+  *static_cast<char*>(at) = 0;
   int status = -1;
   NodeRoom room;
-  if (ops.where(&here, &status, 1).failed() ||
-      ops.room(*ranking->tiers[0].nodes.begin(), &room).failed()) {
+  if (ops_->where(&here, &status, 1).failed() ||
+      ops_->room(*ranking_->tiers[0].nodes.begin(), &room).failed()) {
     why_not_ = "this host does not say where pages are (move_pages, /proc)";
+    bootstrap::release(at, sizeof(NodeMover), alignof(NodeMover));
     return kOk;
   }
-  own_ = new (mover) NodeMover(ops);  // the background thread's: it may sleep between tries
-  ranking_ = ranking;
+  own_ = new (at) NodeMover(*ops_);  // the background thread's: it may sleep between tries
   return kOk;
 }
 
@@ -75,7 +86,7 @@ void NodeTiers::look() {
       rooms_[node] = room;
       sum += room.pages;
     }
-    room_[t].store(sum, std::memory_order_relaxed);
+    room_[t] = sum;
   }
 }
 

@@ -1,8 +1,9 @@
 // The chain's memory nodes while the engine is awake: which node is of which tier, how much room
 // each has, what the policy holds for worth promoting, and who moves pages.
 //
-// Thread rule: init() before anything else; look() and set_*() by the background thread; the rest
-// from any thread. Nothing here allocates after init(), touches managed memory or waits.
+// Thread rule: init() before anything else; clock(), promote_below(), ops() and what was ranked
+// from any thread; the rooms and the mover by the background thread alone. Nothing here allocates
+// after init(), touches managed memory or waits.
 #pragma once
 
 #include <atomic>
@@ -48,8 +49,9 @@ class NodeTiers {
   // or the application has a memory policy of its own (set_mempolicy, numactl) that says where its
   // memory is to be: there is nothing to do here.
   Errno init(NodeOps& ops, FileTree& files, const TierChain& chain);
-  bool active() const { return ranking_ != nullptr && ranking_->count > 1; }
-  // Why it is not active although the chain has several tiers of nodes; null: it has not.
+  bool active() const { return ranking_ != nullptr; }
+  // Why it is not active although the chain names several tiers of nodes. Null: it is, or there is
+  // no reason but the chain.
   const char* why_not() const { return why_not_; }
   // Whether the application has asked by mbind for a place of its own for what lies there.
   bool bound(std::uintptr_t at) const;
@@ -60,7 +62,7 @@ class NodeTiers {
 
   // Sees how much room there is.
   void look();
-  std::uint64_t room_pages(unsigned t) const { return room_[t].load(std::memory_order_relaxed); }
+  std::uint64_t room_pages(unsigned t) const { return room_[t]; }
 
   // The node of tier `t` where pages that are on `from` go, or are to be near: one that has room,
   // `from` itself or the nearest first. -1: none has.
@@ -76,14 +78,15 @@ class NodeTiers {
   Gap promote_below() const { return promote_below_.load(std::memory_order_relaxed); }
 
  private:
+  Errno make_mover();
+
   NodeOps* ops_ = nullptr;
-  Topology* topology_ = nullptr;
   Ranking* ranking_ = nullptr;
   NodeMover* own_ = nullptr;
   const char* why_not_ = nullptr;
   WatchClock clock_;
-  std::atomic<std::uint64_t> room_[kMaxTiers] = {};
-  NodeRoom rooms_[kMaxNodes] = {};  // the background thread's
+  std::uint64_t room_[kMaxTiers] = {};
+  NodeRoom rooms_[kMaxNodes] = {};
   std::atomic<Gap> promote_below_{kUnknownGap};
 };
 

@@ -25,7 +25,6 @@ constexpr std::uint32_t kMostRefusals = 48;
 // in vain: of a heap that a fork has just shared hardly a page can move.
 constexpr Nanos kShortestRest = millis(1);
 constexpr Nanos kLongestRest = millis(64);
-constexpr Nanos kStoreFullRest = millis(500);
 
 bool worth_looking(const Core& core, BlockIndex b) {
   const Pageblock& block = core.table.block(b);
@@ -77,7 +76,7 @@ Eviction evict_main(Core& core, Worker& w) {
 }
 
 void rest_after(Core& core, const Eviction& e, Nanos now) {
-  if (e.full) core.store_full_until.store((now + kStoreFullRest).v, std::memory_order_relaxed);
+  if (e.full) core.store_refused(now);
   if (e.busy < kMostRefusals / 2) return;
   const Nanos last{core.reclaim_rest.load(std::memory_order_relaxed)};
   const Nanos rest = std::clamp(last + last, kShortestRest, kLongestRest);
@@ -95,7 +94,7 @@ Reclaimed reclaim_for_fault(Core& core, Worker& w) {
     return Reclaimed::kSome;
   }
   const Nanos now = core.ops.now();
-  bool full = now.v < core.store_full_until.load(std::memory_order_relaxed);
+  bool full = core.store_rests(now);
   if (!full && now.v >= core.reclaim_rests_until.load(std::memory_order_relaxed)) {
     const Eviction e = evict_main(core, w);
     if (e.stored > 0) {

@@ -10,16 +10,12 @@ namespace heaptier {
 namespace {
 
 constexpr auto kBlockPages = static_cast<std::uint32_t>(kPagesPerBlock);
-// Pages stored between two looks at faults, requests and forks: about half a millisecond.
-constexpr std::uint32_t kStoreChunk = 64;
 constexpr std::size_t kDiscardBatch = 64;
 // Rests ended in one tick: pages, pageblocks walked for them, pageblocks looked at. What was stuck
 // leaves the reckoning slowly, not all at once.
 constexpr std::uint32_t kRestsEnded = 32;
 constexpr std::uint32_t kRestsWalked = 4;
 constexpr std::uint32_t kRestsSeen = 256;
-// After the store refused a page for lack of room it is not asked again for so long.
-constexpr Nanos kStoreFullRest = millis(500);
 // Scanning page tables of pageblocks that are not managed may take this share of the time: 1/50.
 constexpr std::int64_t kScanShare = 50;
 
@@ -33,23 +29,20 @@ Errno TieringLoop::init() {
   return kOk;
 }
 
-bool TieringLoop::manageable(BlockIndex b) const {
-  return core_.space.pages_used(b) > 0 && core_.space.mobility_of(b) != Mobility::kUnmovable;
-}
-
 void TieringLoop::look_at(BlockIndex b) {
   Pageblock& block = core_.table.block(b);
   BlockView& v = blocks_[b.v];
   v.index = b;
   const bool managed = block.served();
   if (core_.space.pages_used(b) == 0) block.forget_pins();
-  if (!manageable(b) && !managed) {
+  if (!core_.manageable(b) && !managed) {
     v = BlockView{};
     v.index = b;
     v.mobility = Mobility::kUnmovable;
     return;
   }
-  v.mobility = block.pinned() || !manageable(b) ? Mobility::kUnmovable : core_.space.mobility_of(b);
+  v.mobility =
+      block.pinned() || !core_.manageable(b) ? Mobility::kUnmovable : core_.space.mobility_of(b);
   if (!managed) {
     bool huge = false;
     if (migration_.scan(b, &v.resident, &huge).failed()) v.resident = 0;
@@ -110,7 +103,7 @@ void TieringLoop::look(Nanos now) {
   // Copied pages that wait out their grace time will leave without anybody planning it.
   const std::uint64_t leaving = std::uint64_t{core_.copied.size()} * kPageSize;
   view_.resident_bytes -= std::min(view_.resident_bytes, leaving);
-  view_.store_has_room = core_.store != nullptr && now >= store_full_until_;
+  view_.store_has_room = core_.store != nullptr && !core_.store_rests(now);
 }
 
 // Once the heap could grow beyond its budget, every pageblock in use is registered, touched or not:
@@ -126,7 +119,7 @@ void TieringLoop::manage_growth() {
   const std::uint32_t limit = core_.space.block_limit();
   for (std::uint32_t i = 0; (i = core_.space.next_block(i)) < limit; ++i) {
     const BlockIndex b{i};
-    if (core_.table.block(b).served() || !manageable(b)) continue;
+    if (core_.table.block(b).served() || !core_.manageable(b)) continue;
     if (!host_.ready_for_faults() || migration_.manage(b).failed()) return;
   }
 }
@@ -250,18 +243,10 @@ void TieringLoop::carry_out(const Step& step) {
         v.phase = BlockPhase::kScattered;
       }
       break;
-    case Action::kStore: {
-      bool more = true;
-      while (more && host_.between_steps()) {
-        const MoveOutcome part = migration_.store(b, kStoreChunk, Evictor::kBackground);
-        outcome.moved += part.moved;
-        outcome.incompressible += part.incompressible;
-        outcome.store_full = part.store_full;
-        more = part.moved == kStoreChunk && !part.store_full;
-      }
+    case Action::kStore:
+      outcome = store_parked(core_, migration_, host_, b, Evictor::kBackground);
       v.phase = BlockPhase::kScattered;
       break;
-    }
     case Action::kSweep:
       v.phase = BlockPhase::kScattered;
       outcome = sweep(b);
@@ -273,7 +258,7 @@ void TieringLoop::carry_out(const Step& step) {
     case Action::kCollapse:
       break;
   }
-  if (outcome.store_full) store_full_until_ = core_.ops.now() + kStoreFullRest;
+  if (outcome.store_full) core_.store_refused(core_.ops.now());
   const bool nothing =
       !outcome.gained() && (outcome.busy > 0 || outcome.failed || outcome.incompressible > 0);
   if (outcome.gained()) {
@@ -288,26 +273,19 @@ void TieringLoop::carry_out(const Step& step) {
 // but no grace time. Pages that cannot be moved because a forked child shares them are protected
 // and copied.
 MoveOutcome TieringLoop::sweep(BlockIndex b) {
-  MoveOutcome outcome;
-  const auto add = [&outcome](const MoveOutcome& part) {
-    outcome.moved += part.moved;
-    outcome.busy += part.busy;
-    outcome.incompressible += part.incompressible;
-    outcome.store_full = outcome.store_full || part.store_full;
-    outcome.failed = outcome.failed || part.failed;
-    return !part.failed && !part.store_full;
-  };
   const bool hurry = core_.above_high();
   const MoveOutcome parked = migration_.park(b, hurry ? Parking::kSpared : Parking::kWritten);
+  MoveOutcome outcome;
   outcome.busy = parked.busy;
   outcome.incompressible = parked.incompressible;
-  for (bool more = parked.moved > 0; more && host_.between_steps();) {
-    const MoveOutcome part = migration_.store(b, kStoreChunk, Evictor::kBackground);
-    more = add(part) && part.moved == kStoreChunk;
+  if (parked.moved > 0) {
+    outcome.add(store_parked(core_, migration_, host_, b, Evictor::kBackground));
   }
   const CopyOut which = parked.busy > 0 ? CopyOut::kAll : CopyOut::kProtected;
   for (std::uint32_t next = 0; next < kBlockPages && host_.between_steps();) {
-    if (!add(migration_.copy_out(b, &next, which))) break;
+    const MoveOutcome part = migration_.copy_out(b, &next, which);
+    outcome.add(part);
+    if (part.failed || part.store_full) break;
   }
   return outcome;
 }
@@ -336,7 +314,7 @@ int TieringLoop::demote_range(PageIndex first, std::uint32_t pages, bool store) 
     const BlockIndex b = block_of(first);
     PageSpan span{page_in_block(first), 0};
     span.n = std::min(pages, kBlockPages - span.first);
-    if (manageable(b) && !core_.table.block(b).pinned() && migration_.manage(b).ok()) {
+    if (core_.manageable(b) && !core_.table.block(b).pinned() && migration_.manage(b).ok()) {
       BlockView& v = blocks_[b.v];
       migration_.recall(b, span);
       if (migration_.park(b, Parking::kAll, span).moved > 0) {
@@ -344,9 +322,7 @@ int TieringLoop::demote_range(PageIndex first, std::uint32_t pages, bool store) 
         v.parked_since = core_.ops.now();
       }
       if (store) {
-        while (migration_.store(b, kStoreChunk, Evictor::kAsked, span).moved == kStoreChunk) {
-          if (!host_.between_steps()) break;
-        }
+        (void)store_parked(core_, migration_, host_, b, Evictor::kAsked, span);
         v.phase = BlockPhase::kScattered;
       }
       for (std::uint32_t i = 0; i < span.n; ++i) {

@@ -12,22 +12,10 @@
 #include "runtime/budget.h"
 #include "runtime/config/options.h"
 #include "runtime/core.h"
+#include "runtime/loop_host.h"
 #include "runtime/migration.h"
 
 namespace heaptier {
-
-// What the loop asks of whoever runs it, between two steps that take a millisecond at most: serve
-// requests, look after the handlers, stand still for a fork. False: stop what you are doing and
-// return.
-class LoopHost {
- public:
-  virtual bool between_steps() = 0;
-  // Starts serving faults if that has not happened yet. False: impossible, do not manage anything.
-  virtual bool ready_for_faults() = 0;
-
- protected:
-  ~LoopHost() = default;
-};
 
 class TieringLoop {
  public:
@@ -44,6 +32,9 @@ class TieringLoop {
   void tick(Nanos now, MemorySituation situation);
   // Registers what was carved since, if the heap could by now hold more than its budget.
   void manage_growth();
+  // Has some of the pages that rested long enough tried again. A part of tick(), for whoever stands
+  // in the loop's place.
+  void end_some_rests();
   // How long the next round may wait when nothing calls for it.
   Nanos pause_length() const { return pause_; }
   const Watermarks& watermarks() const { return marks_; }
@@ -60,11 +51,9 @@ class TieringLoop {
   void look(Nanos now);
   void look_at(BlockIndex b);
   void set_marks(const MemorySituation& situation);
-  void end_some_rests();
   void carry_out(const Step& step);
   MoveOutcome sweep(BlockIndex b);
   void drain_probation();
-  bool manageable(BlockIndex b) const;
 
   Core& core_;
   Migration& migration_;
@@ -82,7 +71,6 @@ class TieringLoop {
   std::uint32_t rest_hand_ = 0;
   Nanos scan_cost_{};
   Nanos pause_ = millis(100);
-  Nanos store_full_until_{};
 };
 
 }  // namespace heaptier
