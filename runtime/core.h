@@ -95,6 +95,13 @@ struct Core {
     flow.add();
     return true;
   }
+  // The same for `n` pages of one pageblock from `first` on.
+  void settle_all(PageIndex first, const PageWord* was, const PageWord* now, std::uint32_t n,
+                  Counter& flow) {
+    std::uint32_t refused = 0;
+    flow.add(table.publish_all(first, was, now, n, &refused));
+    if (refused != 0) stats.errors_transition.add(refused);
+  }
   // Has a page that was just settled as clean wait its turn to leave. A full queue: it gives up its
   // copy instead, since nobody would ever come for it.
   void queue_clean(Probation& queue, PageIndex p);

@@ -284,16 +284,15 @@ FaultReply FaultService::unpark_huge(PageIndex p, PageWord was) {
     core_.table.unlock(p, was);
     return kBusyReply;  // comes back at once, to the copying branch
   }
+  PageWord words[kPagesPerBlock];
+  PageWord home[kPagesPerBlock];
   for (std::uint32_t i = 0; i < kPagesPerBlock; ++i) {
     const PageIndex q{first.v + i};
-    const PageWord word = q == p ? was : core_.table.lock(q);
-    if (word.state() == PageState::kParked) {
-      core_.settle(q, word, word.with_state(PageState::kResident),
-                   core_.stats.pages_unparked_touch);
-    } else {
-      core_.table.unlock(q, word);
-    }
+    words[i] = q == p ? was : core_.table.lock(q);
+    const bool parked = words[i].state() == PageState::kParked;
+    home[i] = parked ? words[i].with_state(PageState::kResident) : words[i];
   }
+  core_.settle_all(first, words, home, kPagesPerBlock, core_.stats.pages_unparked_touch);
   block.gate.unlock();
   block.touches.fetch_add(static_cast<std::uint16_t>(kPagesPerBlock), std::memory_order_relaxed);
   core_.stats.faults.add();

@@ -199,19 +199,15 @@ MoveOutcome Migration::park_huge(BlockIndex b) {
   } else {
     outcome.raced = 1;
   }
-  for (std::uint32_t i = 0; i < held; ++i) {
-    const PageIndex p{first.v + i};
-    if (moved) {
-      core_.settle(p, words[i], PageWord{}.with_state(PageState::kParked).with_stamp(stamp),
-                   core_.stats.pages_parked);
-    } else {
-      core_.table.unlock(p, words[i]);
-    }
+  if (!moved) {
+    for (std::uint32_t i = 0; i < held; ++i) core_.table.unlock({first.v + i}, words[i]);
+    return outcome;
   }
-  if (moved) {
-    outcome.moved = kBlockPages;
-    core_.stats.huge_parked.add();
-  }
+  PageWord parked[kPagesPerBlock];
+  std::fill_n(parked, kBlockPages, PageWord{}.with_state(PageState::kParked).with_stamp(stamp));
+  core_.settle_all(first, words, parked, kBlockPages, core_.stats.pages_parked);
+  outcome.moved = kBlockPages;
+  core_.stats.huge_parked.add();
   return outcome;
 }
 
@@ -635,14 +631,10 @@ MoveOutcome Migration::unpark(BlockIndex b, bool to_rest_there) {
     }
     const auto home =
         static_cast<std::uint32_t>(r.done / kPageSize);  // all, none, or what a split left
-    for (std::uint32_t i = 0; i < held; ++i) {
-      const PageIndex p{first.v + i};
-      if (i < home) {
-        core_.settle(p, words[i], at_home(words[i]), core_.stats.pages_unparked_other);
-      } else {
-        core_.table.unlock(p, words[i]);
-      }
-    }
+    PageWord now[kPagesPerBlock];
+    std::transform(words, words + home, now, at_home);
+    core_.settle_all(first, words, now, home, core_.stats.pages_unparked_other);
+    for (std::uint32_t i = home; i < held; ++i) core_.table.unlock({first.v + i}, words[i]);
     outcome.moved = home;
     if (home == kBlockPages) {
       core_.stats.huge_unparked.add();

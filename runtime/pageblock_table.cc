@@ -50,6 +50,13 @@ PageWord PageblockTable::lock(PageIndex p) {
   return got;
 }
 
+void PageblockTable::count(Pageblock& block, PageState from, PageState to, std::uint16_t pages) {
+  block.counts[static_cast<int>(from)].fetch_sub(pages, std::memory_order_relaxed);
+  block.counts[static_cast<int>(to)].fetch_add(pages, std::memory_order_relaxed);
+  totals_[static_cast<int>(from)].fetch_sub(pages, std::memory_order_relaxed);
+  totals_[static_cast<int>(to)].fetch_add(pages, std::memory_order_relaxed);
+}
+
 bool PageblockTable::publish(PageIndex p, PageWord was, PageWord now) {
   std::atomic<std::uint64_t>& w = word(p);
   const PageState from = was.state();
@@ -60,11 +67,7 @@ bool PageblockTable::publish(PageIndex p, PageWord was, PageWord now) {
       w.store(was.with_lock(false).bits(), std::memory_order_release);
       return false;
     }
-    Pageblock& block = blocks_[block_of(p).v];
-    block.counts[static_cast<int>(from)].fetch_sub(1, std::memory_order_relaxed);
-    block.counts[static_cast<int>(to)].fetch_add(1, std::memory_order_relaxed);
-    totals_[static_cast<int>(from)].fetch_sub(1, std::memory_order_relaxed);
-    totals_[static_cast<int>(to)].fetch_add(1, std::memory_order_relaxed);
+    count(blocks_[block_of(p).v], from, to, 1);
   }
   if (was.resting() != now.resting()) {
     const int change = now.resting() ? 1 : -1;
@@ -74,6 +77,36 @@ bool PageblockTable::publish(PageIndex p, PageWord was, PageWord now) {
   }
   w.store(now.with_lock(false).bits(), std::memory_order_release);
   return true;
+}
+
+std::uint32_t PageblockTable::publish_all(PageIndex first, const PageWord* was, const PageWord* now,
+                                          std::uint32_t n, std::uint32_t* refused) {
+  std::uint32_t moved = 0;
+  *refused = 0;
+  for (std::uint32_t i = 0; i < n;) {
+    const PageState from = was[i].state();
+    const PageState to = now[i].state();
+    const auto alike = [&](std::uint32_t k) {
+      return was[k].state() == from && now[k].state() == to && !was[k].resting() &&
+             !now[k].resting();
+    };
+    std::uint32_t end = i;
+    while (end < n && alike(end)) ++end;
+    if (end - i < 2 || from == to || !can_go(from, to)) {
+      const bool legal = publish({first.v + i}, was[i], now[i]);
+      if (!legal) ++*refused;
+      if (legal && from != to) ++moved;
+      ++i;
+      continue;
+    }
+    // First the counts, then the words: whoever takes a page next finds it counted.
+    count(blocks_[block_of(first).v], from, to, static_cast<std::uint16_t>(end - i));
+    moved += end - i;
+    for (; i < end; ++i) {
+      word({first.v + i}).store(now[i].with_lock(false).bits(), std::memory_order_release);
+    }
+  }
+  return moved;
 }
 
 }  // namespace heaptier

@@ -98,6 +98,11 @@ class PageblockTable {
   // Ends ownership: `was` as lock() gave it, `now` the new word. An illegal move is refused: the
   // old word stays, refused() counts it, and false is returned.
   bool publish(PageIndex p, PageWord was, PageWord now);
+  // The same for `n` pages of one pageblock from `first` on, counted together: of a huge page four
+  // counters are changed, not thousands of times. Returns how many pages moved; `refused`: how many
+  // moves were illegal.
+  std::uint32_t publish_all(PageIndex first, const PageWord* was, const PageWord* now,
+                            std::uint32_t n, std::uint32_t* refused);
   // Ends ownership without change.
   void unlock(PageIndex p, PageWord was) { publish(p, was, was); }
   // While words are not adopted yet: sets a page's state without locks.
@@ -118,6 +123,7 @@ class PageblockTable {
   std::uint32_t managed_blocks() const { return managed_.load(std::memory_order_relaxed); }
 
  private:
+  void count(Pageblock& block, PageState from, PageState to, std::uint16_t pages);
   std::atomic<std::uint64_t>& word(PageIndex p) const {
     return blocks_[block_of(p).v].words.load(std::memory_order_acquire)[page_in_block(p)];
   }

@@ -104,6 +104,43 @@ TEST(PageblockTable, EveryIllegalMoveIsRefusedAndCounted) {
   }
 }
 
+// Of eight pages three rest, one may not go where it is asked to and one stays as it is.
+TEST(PageblockTable, ManyPagesAreCountedTogetherAsTheyAreOneByOne) {
+  constexpr std::uint32_t kPages = 8;
+  PageblockTable one, all;
+  PageWord was[kPages], now[kPages];
+  for (PageblockTable* table : {&one, &all}) {
+    ASSERT_TRUE(table->init(2).ok());
+    std::atomic<std::uint64_t>* words = table->make_words();
+    for (std::uint32_t i = 0; i < kPages; ++i) table->seed(words, i, PageState::kResident);
+    table->adopt({0}, words);
+    for (std::uint32_t i = 0; i < kPages; ++i) {
+      const PageWord w = table->lock({i});
+      const PageWord begun = i >= 3 && i < 6 ? w.with_incompressible(1).with_stamp(7) : w;
+      table->publish({i}, w, begun);
+      was[i] = table->lock({i});
+      now[i] = was[i].with_stamp(0).with_state(PageState::kParked);
+    }
+    now[1] = was[1];
+    now[6] = was[6].with_state(PageState::kStored);  // not from kResident
+  }
+  for (std::uint32_t i = 0; i < kPages; ++i) one.publish({i}, was[i], now[i]);
+  std::uint32_t refused = 0;
+  EXPECT_EQ(all.publish_all({0}, was, now, kPages, &refused), kPages - 2);
+  EXPECT_EQ(refused, 1u);
+  EXPECT_EQ(all.refused(), one.refused());
+  for (int s = 0; s < kPageStates; ++s) {
+    const auto state = static_cast<PageState>(s);
+    EXPECT_EQ(all.total(state), one.total(state)) << to_string(state);
+    EXPECT_EQ(all.block({0}).count(state), one.block({0}).count(state)) << to_string(state);
+  }
+  EXPECT_EQ(all.resting_pages(), 0u);
+  for (std::uint32_t i = 0; i < kPages; ++i) {
+    EXPECT_EQ(all.peek({i}).bits(), one.peek({i}).bits()) << i;
+    EXPECT_FALSE(all.peek({i}).locked());
+  }
+}
+
 TEST(PageblockTable, ThreadsThatLockTheSamePagesLoseNoCount) {
   PageblockTable table;
   with_one_block(&table);
