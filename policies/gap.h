@@ -26,6 +26,25 @@ constexpr Gap gap_of(Nanos length) {
   return static_cast<Gap>(std::min<unsigned>(octave * kGapsPerOctave + half + 1, kLongestGap));
 }
 
+// The length in the middle of the half octave.
+constexpr Nanos length_of(Gap gap) {
+  if (gap <= 1) return {128};
+  const unsigned halves = gap - 1U;
+  const std::int64_t octave = std::int64_t{128} << (halves / kGapsPerOctave);
+  return {halves % kGapsPerOctave == 0 ? octave + octave / 4 : octave * 7 / 4};
+}
+
+// A group of pages that is touched every `together` has pages that are touched every so often each:
+// what makes huge pages, groups of small ones and single pages comparable. Longer than what can be
+// measured of one page.
+inline constexpr Gap kCoolest = kLongestGap + 18;
+constexpr Gap gap_of_each(Gap together, std::uint32_t pages) {
+  if (together == kUnknownGap || pages == 0) return kUnknownGap;
+  const auto octave = static_cast<unsigned>(std::bit_width(pages)) - 1;
+  const unsigned half = octave == 0 ? 0U : pages >> (octave - 1) & 1;
+  return static_cast<Gap>(std::min<unsigned>(together + octave * kGapsPerOctave + half, kCoolest));
+}
+
 // A gap shorter by so many half octaves.
 constexpr Gap hotter(Gap gap, unsigned less) {
   return gap > less ? static_cast<Gap>(gap - less) : kUnknownGap;
@@ -48,23 +67,5 @@ struct GapEstimate {
     return {static_cast<Gap>(((n - 1) * gap + one + up) / n), static_cast<std::uint8_t>(n)};
   }
 };
-
-// Of a page, whose word has no room to count and for which measuring is dear.
-constexpr Gap mix_gaps(Gap so_far, Gap measured) {
-  return so_far == kUnknownGap ? measured : static_cast<Gap>((so_far + measured + 1) / 2);
-}
-
-// Whether what was measured on touch is worth promoting, with `limit` of PlacementPolicy. A huge
-// page four times: it is measured again at once, and 2 MiB are dear.
-constexpr bool worth_promoting(const GapEstimate& huge, Gap limit) {
-  return limit == kLongestGap || (huge.measured == GapEstimate::kMost && huge.gap <= limit);
-}
-// A page twice, or once if that says it clearly.
-constexpr bool worth_promoting(Gap before, Gap measured, Gap limit) {
-  if (limit == kLongestGap) return true;
-  constexpr unsigned kClearly = 3 * kGapsPerOctave;
-  return before == kUnknownGap ? measured <= hotter(limit, kClearly)
-                               : mix_gaps(before, measured) <= limit;
-}
 
 }  // namespace heaptier

@@ -1,147 +1,80 @@
 #include "policies/placement.h"
 
-#include <array>
+#include <algorithm>
+
+#include "policies/victims.h"
 
 namespace heaptier {
 namespace {
 
-// Small pages of a block that are still untouched after this long are told from the others.
-constexpr Nanos kWindow = millis(200);
 // A parked page of the last tier goes to the store after this long.
 constexpr Nanos kIdleForStore = seconds(2);
-// A block that was touched rests before it is watched again, twice as long each time it shows the
-// same: a huge page costs then a fault in 8 s.
-constexpr Nanos kShortestRest = millis(500);
-constexpr std::uint8_t kMostBackoff = 4;
 // The heat of so much of the first tier, its coldest, is what a promotion is held against: 1/8.
 constexpr std::uint64_t kPriceShare = 8;
-// While nothing is to be exchanged, watching may cost this part of its budget.
-constexpr std::uint64_t kQuietShare = 32;
 constexpr Nanos kBusyFor = seconds(1);
-// Hint time may be saved up for so many ticks.
-constexpr std::uint64_t kSavedTicks = 8;
-
-// The heat of what could be demoted of a block, and how many pages that are; 0 pages: none.
-struct Victim {
-  Gap gap = kUnknownGap;
-  std::uint32_t pages = 0;
-};
-
-// A huge page that was not measured often enough to be relied on.
-bool unsure(const PlacedBlock& b) {
-  return b.huge && b.times < GapEstimate::kMost;
-}
-
-Victim victim_of(const PlacedBlock& b, Nanos now) {
-  if (!b.movable || now < b.stays_until) return {};
-  const Gap idle = b.parked > 0 ? gap_of(now - b.parked_since) : kUnknownGap;
-  if (b.huge) {
-    // What was measured a time or two says little; a block that nobody touches tells by itself.
-    const Gap gap = std::max(b.times >= GapEstimate::kMost / 2 ? b.gap : kUnknownGap, idle);
-    if (gap == kUnknownGap) return {};
-    return {gap, std::uint32_t{b.parked} + b.resident};
-  }
-  if (b.parked == 0 || now - b.parked_since < kWindow) return {};
-  // Of a block of the first tier, what is parked below already is nothing to gain.
-  const std::uint32_t below = b.tier == 0 ? std::min(b.slow, b.parked) : 0;
-  return {idle, b.parked - below};
-}
-
-// What could be demoted of a tier, by heat.
-class Victims {
- public:
-  Victims(const PlacementView& view, unsigned tier, Nanos now) {
-    for (const PlacedBlock& b : view.blocks) {
-      if (b.tier != tier) continue;
-      const Victim v = victim_of(b, now);
-      pages_[v.gap] += v.pages;
-      present_ += std::uint64_t{b.resident} + b.parked;
-    }
-  }
-  // Pages on the tier, victims or not.
-  std::uint64_t present() const { return present_; }
-  // The coldest that hold at least so many pages: the shortest gap among them. kUnknownGap: there
-  // are not so many.
-  Gap cut(std::uint64_t pages) const {
-    for (unsigned g = kLongestGap; g > kUnknownGap; --g) {
-      if (pages_[g] >= pages) return static_cast<Gap>(g);
-      pages -= pages_[g];
-    }
-    return kUnknownGap;
-  }
-
- private:
-  std::array<std::uint64_t, kLongestGap + 1> pages_{};
-  std::uint64_t present_ = 0;
-};
+// So many pages worth promoting, found within a second, say that the use of memory has changed. All
+// are then looked at anew, so often at most.
+constexpr std::uint64_t kAlarmPages = kPagesPerBlock / 2;
+constexpr Nanos kAlarmEvery = seconds(2);
 
 }  // namespace
-
-// What watching has told since the last tick.
-void PlacementPolicy::observe(PlacedBlock& b, Nanos now) {
-  if (!b.movable || b.resident + b.parked == 0) b.suspect = false;
-  if (b.watched == 0) {
-    b.warm = 0;
-    return;
-  }
-  const bool all_home = b.parked == 0;
-  if (!all_home && (b.huge || now - b.parked_since < kWindow)) return;
-  b.watched = 0;
-  if (all_home && b.touches == 0) return;  // the park did not take place, or it was stored
-  // What seems hot is measured once more at once: one measurement says little.
-  b.suspect = b.slow > 0 && (b.huge ? b.measured <= promote_below_ : b.warm > 0);
-  b.warm = 0;
-  if (b.suspect || unsure(b)) {
-    b.backoff = 0;
-    b.not_before = now;
-    return;
-  }
-  b.not_before = now + Nanos{kShortestRest.v << b.backoff};
-  // What is on the first tier is looked at when something else is to go there.
-  if (b.backoff < (b.tier == 0 ? kMostBackoff + 1 : kMostBackoff)) ++b.backoff;
-}
 
 void PlacementPolicy::decide(PlacementView& view, Nanos now, const PlacementBudget& budget,
                              PlacementPlan& plan) {
   if (view.tier_count < 2) return;
-  unknown_ = suspects_ = 0;
-  bool any_slow = false;
-  for (PlacedBlock& b : view.blocks) {
-    observe(b, now);
-    any_slow = any_slow || b.slow > 0;
-    if (b.suspect) ++suspects_;
-    const bool unknown = b.not_before.v == 0 || unsure(b);
-    if (b.movable && b.watched == 0 && unknown && b.resident > 0) ++unknown_;
-  }
-  const std::uint64_t wanted = plan_promotions(view, plan);
-  if (wanted > 0) busy_until_ = now + kBusyFor;
+  watcher_.observe_all(view, now);
+  const std::uint64_t wanted = plan_promotions(view, now, plan);
+  if (wanted > 0 || raised_ >= kAlarmPages) alarm(view, now);
+  watcher_.refill(budget, now < busy_until_);
   plan_demotions(view, now, budget, wanted, plan);
   plan_stores(view, now, plan);
-  plan.promote_below = promote_below_;
+  plan_ways_home(view, plan);
   const std::uint64_t reserve = reserve_of(view.tiers[0].capacity_pages);
-  if (any_slow || view.tiers[0].room_pages < reserve) plan_watches(view, now, budget, plan);
+  const bool any_slow =
+      std::any_of(view.blocks.begin(), view.blocks.end(), [](const auto& b) { return b.slow > 0; });
+  if (any_slow || view.tiers[0].room_pages < reserve) watcher_.plan(view, now, plan);
+}
+
+void PlacementPolicy::note_raised(std::uint64_t pages, Nanos now) {
+  if (now - raised_since_ > kBusyFor) {
+    raised_since_ = now;
+    raised_ = 0;
+  }
+  raised_ += pages;
+}
+
+// What is used has changed. Where some of it was found there is more: nobody rests any longer.
+void PlacementPolicy::alarm(PlacementView& view, Nanos now) {
+  busy_until_ = now + kBusyFor;
+  raised_ = 0;
+  if (now < next_alarm_) return;
+  next_alarm_ = now + kAlarmEvery;
+  watcher_.wake_all(view, now);
 }
 
 // What was touched often enough, as far as there is room; for the rest there is to be room soon.
-std::uint64_t PlacementPolicy::plan_promotions(PlacementView& view, PlacementPlan& plan) {
+std::uint64_t PlacementPolicy::plan_promotions(PlacementView& view, Nanos now,
+                                               PlacementPlan& plan) {
   std::uint64_t wanted = 0;
   const std::uint64_t kept = reserve_of(view.tiers[0].capacity_pages) / 2;
   std::uint64_t& room = view.tiers[0].room_pages;
-  for (const PlacedBlock& b : view.blocks) {
-    if (b.hot == 0 || !b.movable) continue;
-    if (room < kept + b.hot) {
-      wanted += b.hot;
-    } else if (plan.add({b.index, PlaceAction::kPromote, 0})) {
-      room -= b.hot;
+  for (PlacedBlock& b : view.blocks) {
+    if (b.wanted == Wanted::kNone) continue;
+    const std::uint64_t pages = std::min(b.wanted_pages, b.slow);
+    if (room < kept + pages) {
+      wanted += pages;
+    } else if (plan.add({b.index, PlaceAction::kPromote, 0, Watch::kNone, b.wanted})) {
+      room -= pages;
+      b.wanted = Wanted::kNone;
+      note_raised(pages, now);
     }
   }
   return wanted;
 }
 
 // From the last tier but one upwards, so that room is made below before it is needed.
-void PlacementPolicy::plan_demotions(const PlacementView& view, Nanos now,
-                                     const PlacementBudget& budget, std::uint64_t wanted,
-                                     PlacementPlan& plan) {
+void PlacementPolicy::plan_demotions(PlacementView& view, Nanos now, const PlacementBudget& budget,
+                                     std::uint64_t wanted, PlacementPlan& plan) {
   std::uint64_t left = budget.move_pages;
   for (unsigned t = view.tier_count - 1; t-- > 0;) {
     const PlaceView& tier = view.tiers[t];
@@ -165,21 +98,33 @@ void PlacementPolicy::plan_demotions(const PlacementView& view, Nanos now,
       // Room that was made for what is hot is not there for all.
       const bool plenty = tier.room_pages > 2 * reserve && now >= busy_until_;
       const bool stuck = room == 0 && tier.room_pages <= reserve / 2;
-      promote_below_ = plenty ? kLongestGap : stuck ? kUnknownGap : hotter(price, kExchange);
+      watcher_.set_promote_below(plenty  ? kCoolest
+                                 : stuck ? kUnknownGap
+                                         : hotter(price, kExchange));
     }
-    if (need > 0) demote_from(t, need, victims.cut(need), view, now, plan);
     left -= need;
+    const Gap cut = victims.cut(need);
+    need -= std::min(need, victims.coming());
+    if (need > 0) demote_from(t, need, cut, view, now, plan);
   }
 }
 
 // The blocks of the tier that are as cold as `cut` or colder, until they hold `need` pages.
-void PlacementPolicy::demote_from(unsigned tier, std::uint64_t need, Gap cut,
-                                  const PlacementView& view, Nanos now, PlacementPlan& plan) {
-  for (const PlacedBlock& b : view.blocks) {
-    if (b.tier != tier || need == 0) continue;
-    const Victim v = victim_of(b, now);
+void PlacementPolicy::demote_from(unsigned tier, std::uint64_t need, Gap cut, PlacementView& view,
+                                  Nanos now, PlacementPlan& plan) {
+  for (PlacedBlock& b : view.blocks) {
+    if (need == 0) return;
+    const Victim v = victim_of(b, tier, now);
     if (v.pages == 0 || v.gap < cut) continue;
-    if (!plan.add({b.index, PlaceAction::kDemote, static_cast<std::uint8_t>(tier + 1)})) return;
+    if (v.ready) {
+      if (!plan.add({b.index, PlaceAction::kDemote, static_cast<std::uint8_t>(tier + 1)})) return;
+      b.home = false;  // whoever demotes them brings them home
+    } else if (b.watch != Watch::kNone || b.home) {
+      continue;  // soon
+    } else if (!watcher_.may_look_again() ||
+               !watcher_.watch(b, tier == 0 ? Watch::kAbove : Watch::kBelow, plan)) {
+      return;
+    }
     need -= std::min<std::uint64_t>(need, v.pages);
   }
 }
@@ -191,49 +136,30 @@ void PlacementPolicy::plan_stores(const PlacementView& view, Nanos now, Placemen
   const std::uint64_t reserve = reserve_of(tier.capacity_pages);
   if (!view.store_has_room || tier.room_pages >= reserve) return;
   std::uint64_t need = reserve - tier.room_pages;
-  for (const PlacedBlock& b : view.blocks) {
+  for (PlacedBlock& b : view.blocks) {
     if (need == 0) return;
-    if (b.tier != last || !b.movable || b.parked == 0) continue;
+    const Victim v = victim_of(b, last, now);
+    if (v.pages == 0 || (b.huge && b.parked == 0)) continue;
+    if (!v.ready) {
+      if (watcher_.may_look_again() && b.watch == Watch::kNone && !b.home) {
+        watcher_.watch(b, Watch::kBelow, plan);
+      }
+      continue;
+    }
+    b.home = false;
     if (now - b.parked_since < kIdleForStore) continue;
-    if (!plan.add({b.index, PlaceAction::kStore, 0})) return;
+    if (!plan.add({b.index, PlaceAction::kStore})) return;
     need -= std::min<std::uint64_t>(need, b.parked);
   }
 }
 
-// False: the plan is full.
-bool PlacementPolicy::watch(PlacedBlock& b, Nanos now, const PlacementBudget& budget,
-                            PlacementPlan& plan) {
-  if (!b.movable || b.watched != 0 || b.resident == 0 || b.not_before > now) return true;
-  // Parked small pages are being watched still: those at home were just touched.
-  if (b.parked > 0 && (b.huge || now - b.parked_since < kWindow)) return true;
-  if (watches_ == 0 || !plan.add({b.index, PlaceAction::kWatch, 0})) return false;
-  --watches_;
-  b.watched = b.resident;
-  b.suspect = false;
-  if (b.not_before.v == 0) b.not_before = now;
-  // Small pages fault one by one, the hot ones among them.
-  hints_.spend(budget.hint_cost * (b.huge ? 1 : b.resident / 4 + 1U));
-  return true;
-}
-
-// Slow blocks, so that what has become hot is found; and fast ones, for what could make room. Those
-// that seem to have become hot first, or the hand would take as long to come round to them again as
-// it took to find them.
-void PlacementPolicy::plan_watches(PlacementView& view, Nanos now, const PlacementBudget& budget,
-                                   PlacementPlan& plan) {
-  const bool busy = now < busy_until_ || unknown_ > 0 || suspects_ > 0;
-  const std::uint64_t nanos = busy ? budget.hint_nanos : budget.hint_nanos / kQuietShare;
-  watches_ = budget.watches;
-  hints_.refill(nanos, budget.hint_nanos * kSavedTicks);
+// What is still parked when its time is over comes home in one go: its touches would tell nothing
+// that is worth a fault.
+void PlacementPolicy::plan_ways_home(PlacementView& view, PlacementPlan& plan) {
   for (PlacedBlock& b : view.blocks) {
-    if (suspects_ == 0 || !hints_.any()) break;
-    if (b.suspect && !watch(b, now, budget, plan)) return;
-  }
-  const auto count = static_cast<std::uint32_t>(view.blocks.size());
-  for (std::uint32_t visited = 0; visited < count && hints_.any(); ++visited) {
-    if (hand_ >= count) hand_ = 0;
-    if (!watch(view.blocks[hand_], now, budget, plan)) return;
-    ++hand_;
+    if (!b.home) continue;
+    if (b.parked > 0 && !plan.add({b.index, PlaceAction::kHome})) return;
+    b.home = false;
   }
 }
 

@@ -210,23 +210,36 @@ FaultReply FaultService::emptied_under_us(std::uintptr_t address) {
   return {FaultVerdict::kWake, address, kPageSize};
 }
 
-// A small page that comes home to a slow node. What is worth it is not migrated here and now, but
-// soon, with others, by the background thread: every call of move_pages has all CPUs empty their
-// lists of fresh pages and waits for each of them, which is nothing for a fault to wait for.
+// A small page that comes home. What is worth it is not migrated here and now, but soon, with
+// others, by the background thread: every call of move_pages has all CPUs empty their lists of
+// fresh pages and waits for each of them, which is nothing for a fault to wait for.
 PageWord FaultService::note_touch(Pageblock& block, PageWord was) {
-  const auto before = static_cast<Gap>(was.estimate());
-  const Gap measured = gap_of(since_parked(was, core_.ops.now()));
-  const PageWord now = was.with_estimate(mix_gaps(before, measured)).with_stamp(0).with_credits(0);
-  if (block.slow.load(std::memory_order_relaxed) == 0) return now;
-  const Gap limit = core_.nodes->promote_below();
-  if (worth_promoting(before, measured, limit)) {
-    block.hot.fetch_add(1, std::memory_order_relaxed);
-    block.hot_node.store(static_cast<std::uint8_t>(core_.nodes->ops().node_here()),
-                         std::memory_order_relaxed);
-    return now.with_credits(1);
-  }
-  if (measured <= limit) block.warm.fetch_add(1, std::memory_order_relaxed);
-  return now;
+  NodeTiers& nodes = *core_.nodes;
+  const Nanos now = core_.ops.now();
+  const WatchClock::Mark mark{block.parked_at.load(std::memory_order_relaxed),
+                              block.parked_faults.load(std::memory_order_relaxed)};
+  const Nanos exact = nodes.clock().lap(now, mark);
+  const Nanos gap = parked_with_block(was, {mark.at}) ? exact : since_parked(was, now);
+  if (block.slow.load(std::memory_order_relaxed) != 0) note_toucher(block);
+  const bool again = seen(was) == Seen::kCandidate;
+  return with_seen(was.with_estimate(gap_of(gap)).with_stamp(0),
+                   again ? Seen::kCandidateAgain : Seen::kTouched);
+}
+
+void FaultService::note_toucher(Pageblock& block) {
+  block.hot_node.store(static_cast<std::uint8_t>(core_.nodes->ops().node_here()),
+                       std::memory_order_relaxed);
+}
+
+// The first touch of a huge page that was watched. True: where it was touched before is to be
+// forgotten.
+bool FaultService::note_huge_touch(Pageblock& block, PageWord touched) {
+  const WatchClock::Mark mark{block.parked_at.load(std::memory_order_relaxed),
+                              block.parked_faults.load(std::memory_order_relaxed)};
+  const Nanos gap = core_.nodes->clock().lap(core_.ops.now(), mark);
+  note_gap(block, gap_of(gap));
+  if (block.tier.load(std::memory_order_relaxed) != 0) note_toucher(block);
+  return note_sample(block, seen(touched) == Seen::kTouched);
 }
 
 FaultReply FaultService::unpark_huge(PageIndex p, PageWord was) {
@@ -239,19 +252,8 @@ FaultReply FaultService::unpark_huge(PageIndex p, PageWord was) {
   const PageIndex first = first_page(b);
   RunResult r{kOk, 0};
   const bool whole = block.huge.load(std::memory_order_relaxed);
-  if (whole && core_.nodes != nullptr) {
-    const WatchClock::Mark mark{block.parked_at.load(std::memory_order_relaxed),
-                                block.parked_faults.load(std::memory_order_relaxed)};
-    const Nanos gap = core_.nodes->clock().lap(core_.ops.now(), mark);
-    const GapEstimate estimate = note_gap(block, gap_of(gap));
-    if (block.tier.load(std::memory_order_relaxed) != 0 &&
-        worth_promoting(estimate, core_.nodes->promote_below())) {
-      // As with small pages (note_touch).
-      block.hot_node.store(static_cast<std::uint8_t>(core_.nodes->ops().node_here()),
-                           std::memory_order_relaxed);
-      block.hot.store(kPagesPerBlock, std::memory_order_relaxed);
-    }
-  }
+  const bool noted = whole && core_.nodes != nullptr;
+  const bool anew = noted && note_huge_touch(block, was);
   if (whole) {
     r = core_.port->move(core_.home(first), core_.park(first), kPageblockSize, false);
   }
@@ -291,6 +293,9 @@ FaultReply FaultService::unpark_huge(PageIndex p, PageWord was) {
     words[i] = q == p ? was : core_.table.lock(q);
     const bool parked = words[i].state() == PageState::kParked;
     home[i] = parked ? words[i].with_state(PageState::kResident) : words[i];
+    if (noted && (anew || q == p)) {
+      home[i] = with_seen(home[i], q == p ? Seen::kTouched : Seen::kNo);
+    }
   }
   core_.settle_all(first, words, home, kPagesPerBlock, core_.stats.pages_unparked_touch);
   block.gate.unlock();

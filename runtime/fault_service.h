@@ -33,6 +33,8 @@ class FaultService final : public FaultSink {
   FaultReply unpark(PageIndex p, PageWord was, Worker& w);
   FaultReply unpark_huge(PageIndex p, PageWord was);
   PageWord note_touch(Pageblock& block, PageWord was);
+  void note_toucher(Pageblock& block);
+  bool note_huge_touch(Pageblock& block, PageWord touched);
   FaultReply fetch(PageIndex p, PageWord was, const FaultEvent& event, Worker& w);
   FaultReply refill(PageIndex p, PageWord was, Worker& w);
   FaultReply written(PageIndex p, PageWord was);

@@ -5,6 +5,7 @@
 #include "runtime/bootstrap_heap.h"
 #include "runtime/node_moves.h"
 #include "runtime/os/advice.h"
+#include "runtime/page_heat.h"
 #include "runtime/rest.h"
 
 namespace heaptier {
@@ -13,6 +14,22 @@ namespace {
 constexpr auto kBlockPages = static_cast<std::uint32_t>(kPagesPerBlock);
 // Pages of a huge page that answer for all of it: before it is taken apart, and for where it is.
 constexpr std::uint32_t kProbes = 4;
+
+bool asked_for(const Pageblock& block, PageWord word, Parking how) {
+  switch (how) {
+    case Parking::kBelow:
+      return !lies_above(block, word);
+    case Parking::kAbove:
+      return lies_above(block, word);
+    case Parking::kCandidates:
+      return seen(word) == Seen::kCandidate;
+    case Parking::kAll:
+    case Parking::kSpared:
+    case Parking::kWritten:
+      break;
+  }
+  return true;
+}
 
 }  // namespace
 
@@ -204,7 +221,11 @@ MoveOutcome Migration::park_huge(BlockIndex b) {
     return outcome;
   }
   PageWord parked[kPagesPerBlock];
-  std::fill_n(parked, kBlockPages, PageWord{}.with_state(PageState::kParked).with_stamp(stamp));
+  const bool seen_counts = core_.nodes != nullptr;
+  std::transform(words, words + kBlockPages, parked, [=](PageWord was) {
+    const PageWord now = PageWord{}.with_state(PageState::kParked).with_stamp(stamp);
+    return seen_counts ? with_seen(now, seen(was)) : now;
+  });
   core_.settle_all(first, words, parked, kBlockPages, core_.stats.pages_parked);
   outcome.moved = kBlockPages;
   core_.stats.huge_parked.add();
@@ -235,8 +256,7 @@ void Migration::move_runs(BlockIndex b, const PageWord* words, const bool* held,
       for (std::uint32_t k = 0; k < done; ++k) {
         const PageWord parked =
             words[i + k].with_state(PageState::kParked).with_write_protected(false);
-        core_.settle({p.v + k}, words[i + k],
-                     timed ? parked.with_stamp(stamp).with_credits(0) : parked,
+        core_.settle({p.v + k}, words[i + k], timed ? parked.with_stamp(stamp) : parked,
                      core_.stats.pages_parked);
       }
       outcome->moved += done;
@@ -296,8 +316,8 @@ MoveOutcome Migration::park(BlockIndex b, Parking how, PageSpan span) {
   bool held[kPagesPerBlock] = {};
   for (std::uint32_t i = span.first; i < span.first + span.n; ++i) {
     const PageIndex p{first.v + i};
-    const PageWord seen = core_.table.peek(p);
-    if (seen.state() != PageState::kResident || !core_.table.try_lock(p, &words[i])) continue;
+    if (core_.table.peek(p).state() != PageState::kResident) continue;
+    if (!core_.table.try_lock(p, &words[i])) continue;
     PageWord& word = words[i];
     if (word.resting()) {
       core_.table.unlock(p, word);
@@ -305,7 +325,10 @@ MoveOutcome Migration::park(BlockIndex b, Parking how, PageSpan span) {
     } else if (word.state() == PageState::kResident && how == Parking::kWritten &&
                word.write_protected()) {
       core_.table.unlock(p, word);
-    } else if (word.state() == PageState::kResident && how != Parking::kAll && word.credits() > 0) {
+    } else if (!asked_for(block, word, how)) {
+      core_.table.unlock(p, word);
+    } else if (word.state() == PageState::kResident && word.credits() > 0 &&
+               (how == Parking::kSpared || how == Parking::kWritten)) {
       core_.table.publish(p, word, word.with_credits(word.credits() - 1));
     } else if (word.state() == PageState::kResident) {
       held[i] = true;
@@ -647,36 +670,79 @@ MoveOutcome Migration::unpark(BlockIndex b, bool to_rest_there) {
     block.huge.store(false, std::memory_order_relaxed);
     block.residue.store(true, std::memory_order_release);
   }
-  for (std::uint32_t i = 0; i < kBlockPages; ++i) {
+  PageWord was[kPagesPerBlock];
+  PageWord now[kPagesPerBlock];
+  std::uint32_t n = 0;  // held, up to page i
+  for (std::uint32_t i = 0; i <= kBlockPages; ++i) {
     const PageIndex p{first.v + i};
-    PageWord was;
-    if (core_.table.peek(p).state() != PageState::kParked) continue;
-    if (!core_.table.try_lock(p, &was)) {
-      ++outcome.raced;
+    bool held = false;
+    if (i < kBlockPages && core_.table.peek(p).state() == PageState::kParked) {
+      held = core_.table.try_lock(p, &was[i]);
+      if (!held) ++outcome.raced;
+      if (held && was[i].state() != PageState::kParked) {
+        core_.table.unlock(p, was[i]);
+        held = false;
+      }
+    }
+    if (held) {
+      now[i] = at_home(was[i]);
+      ++n;
       continue;
     }
-    if (was.state() != PageState::kParked) {
-      core_.table.unlock(p, was);
-      continue;
-    }
-    bring_home(p, was, at_home(was), core_.stats.pages_unparked_other, &outcome);
-    ++outcome.moved;
+    if (n > 0) bring_some_home({p.v - n}, was + i - n, now + i - n, n, &outcome);
+    outcome.moved += n;
+    n = 0;
   }
   clear_residue(b);
   return outcome;
 }
 
+// A run of parked pages that are ours: in one go as far as the kernel goes along, else one by one.
+void Migration::bring_some_home(PageIndex first, const PageWord* was, const PageWord* now,
+                                std::uint32_t n, MoveOutcome* outcome) {
+  std::uint32_t done = 0;
+  if (n > 1 && !core_.table.block(block_of(first)).residue.load(std::memory_order_relaxed)) {
+    const RunResult r =
+        core_.port->move(core_.home(first), core_.park(first), std::size_t{n} * kPageSize, true);
+    done = static_cast<std::uint32_t>(r.done / kPageSize);
+    core_.settle_all(first, was, now, done, core_.stats.pages_unparked_other);
+  }
+  for (; done < n; ++done) {
+    bring_home({first.v + done}, was[done], now[done], core_.stats.pages_unparked_other, outcome);
+  }
+}
+
 // Looks at some of the pages, wherever the kernel has put them meanwhile.
 void Migration::locate(BlockIndex b) {
   constexpr std::uint32_t kEvery = 8;
-  constexpr std::size_t kLooks = kBlockPages / kEvery;
-  NodeTiers& nodes = *core_.nodes;
   Pageblock& block = core_.table.block(b);
   const bool huge = block.huge.load(std::memory_order_relaxed);
   const bool managed = block.words.load(std::memory_order_acquire) != nullptr;
-  const std::uint32_t every = huge ? kBlockPages / kProbes : kEvery;
-  std::uintptr_t at[kLooks];
-  int status[kLooks];
+  Places places = find_places(b, huge ? kBlockPages / kProbes : kEvery, false);
+  if (places.found == 0) {
+    block.slow.store(0, std::memory_order_relaxed);
+    return;
+  }
+  const bool mixed = places.on[0] != 0 && places.on[0] != places.found;
+  if (mixed && !huge && managed) places = find_places(b, 1, true);
+  const auto most = std::max_element(places.on, places.on + kMaxTiers);
+  if (huge && *most != places.found) {  // on several nodes: the kernel has taken it apart
+    SpinGuard gate(block.gate);
+    block.huge.store(false, std::memory_order_relaxed);
+  }
+  const std::uint32_t below = (places.found - places.on[0]) * places.every;
+  block.tier.store(static_cast<std::uint8_t>(most - places.on), std::memory_order_relaxed);
+  block.slow.store(static_cast<std::uint16_t>(std::min(below, kBlockPages)),
+                   std::memory_order_relaxed);
+}
+
+// Every so manieth page of the block: how many are on each tier. With `note` each word says whether
+// its page is on the first.
+Migration::Places Migration::find_places(BlockIndex b, std::uint32_t every, bool note) {
+  NodeTiers& nodes = *core_.nodes;
+  const bool managed = core_.table.managed(first_page(b));
+  std::uintptr_t at[kPagesPerBlock];
+  int status[kPagesPerBlock];
   std::size_t n = 0;
   for (std::uint32_t i = 0; i < kBlockPages; i += every) {
     const PageIndex p{first_page(b).v + i};
@@ -684,50 +750,37 @@ void Migration::locate(BlockIndex b) {
     at[n++] = parked ? core_.park(p) : core_.home(p);
   }
   nodes.own_mover().where(at, n, status);
-  std::uint32_t on[kMaxTiers] = {};
-  std::uint32_t found = 0;
+  Places places;
+  places.every = every;
   for (std::size_t i = 0; i < n; ++i) {
     const unsigned t = nodes.tier_of(status[i]);
     if (t >= nodes.count()) continue;
-    ++on[t];
-    ++found;
+    ++places.on[t];
+    ++places.found;
+    if (note) note_place(core_.table, {first_page(b).v + static_cast<std::uint32_t>(i)}, t == 0);
   }
-  if (found == 0) {
-    block.slow.store(0, std::memory_order_relaxed);
-    return;
-  }
-  const auto most = std::max_element(on, on + nodes.count());
-  if (huge && *most != found) {  // on several nodes: the kernel has taken it apart
-    SpinGuard gate(block.gate);
-    block.huge.store(false, std::memory_order_relaxed);
-  }
-  block.tier.store(static_cast<std::uint8_t>(most - on), std::memory_order_relaxed);
-  block.slow.store(static_cast<std::uint16_t>((found - on[0]) * every), std::memory_order_relaxed);
+  return places;
 }
 
-MoveOutcome Migration::promote(BlockIndex b) {
+MoveOutcome Migration::promote(BlockIndex b, Wanted what, Gap soon) {
   NodeTiers& nodes = *core_.nodes;
   Pageblock& block = core_.table.block(b);
+  const PageIndex first = first_page(b);
   MoveOutcome outcome;
   PageMove moves[kPagesPerBlock];
   int status[kPagesPerBlock];
   std::size_t n = 0;
-  block.hot.store(0, std::memory_order_relaxed);
   const bool huge = still_huge(b);
   const int target = nodes.target(0, block.hot_node.load(std::memory_order_relaxed), huge);
-  if (huge) {
-    const PageIndex first = first_page(b);
-    const bool parked = core_.table.peek(first).state() == PageState::kParked;
-    moves[n++].page = parked ? core_.park(first) : core_.home(first);
-  }
-  for (std::uint32_t i = 0; !huge && i < kBlockPages; ++i) {
-    const PageIndex p{first_page(b).v + i};
-    PageWord word = core_.table.peek(p);
-    if (word.state() != PageState::kResident || word.credits() == 0) continue;
-    if (!core_.table.try_lock(p, &word)) continue;
-    const bool hot = word.state() == PageState::kResident && word.credits() != 0;
-    core_.table.publish(p, word, hot ? word.with_credits(0) : word);
-    if (hot) moves[n++].page = core_.home(p);
+  for (std::uint32_t i = 0; i < (huge ? 1 : kBlockPages); ++i) {
+    const PageIndex p{first.v + i};
+    const PageWord word = core_.table.peek(p);
+    if (huge || what == Wanted::kAll) {
+      if (word.state() == PageState::kParked) moves[n++].page = core_.park(p);
+      if (word.state() == PageState::kResident) moves[n++].page = core_.home(p);
+    } else if (found_hot(word, what == Wanted::kTwice, soon)) {
+      moves[n++].page = core_.home(p);
+    }
   }
   if (n == 0) return outcome;
   const std::uint32_t each = huge ? kBlockPages : 1;
@@ -743,6 +796,7 @@ MoveOutcome Migration::promote(BlockIndex b) {
                                        nodes.own_mover().move(moves, n, status), huge);
   outcome.moved = pages.moved;
   note_promoted(block, pages.arrived());
+  if (!huge && what != Wanted::kAll) locate(b);
   return outcome;
 }
 
@@ -808,6 +862,7 @@ MoveOutcome Migration::demote(BlockIndex b, unsigned tier) {
   if (huge ? pages.arrived() != 0 : slow >= kBlockPages / 2) {
     block.tier.store(static_cast<std::uint8_t>(tier), std::memory_order_relaxed);
   }
+  if (!huge && slow < kBlockPages) locate(b);
   return outcome;
 }
 

@@ -9,6 +9,7 @@
 
 #include <cstdint>
 
+#include "policies/placed_block.h"
 #include "runtime/core.h"
 #include "runtime/discard.h"
 
@@ -41,10 +42,13 @@ struct PageSpan {
 
 // Which resident pages park() takes.
 enum class Parking : std::uint8_t {
-  kAll,      // every one: the hint
-  kSpared,   // those without credits; the others pay one
-  kWritten,  // of these, only those that are mapped writable: the rest can be copied out more
-             // cheaply
+  kAll,         // every one: the hint
+  kSpared,      // those without credits; the others pay one
+  kWritten,     // of these, only those that are mapped writable: the rest can be copied out more
+                // cheaply
+  kBelow,       // those that lie below the first tier of nodes,
+  kAbove,       // or on it,
+  kCandidates,  // or that watching has marked (page_heat.h)
 };
 
 // Which resident pages copy_out() takes, credits permitting.
@@ -77,11 +81,12 @@ class Migration {
   MoveOutcome unpark(BlockIndex b, bool to_rest_there = false);
   // Pages that have rested long enough may be tried again; at most *most, which is counted down.
   void end_rests(BlockIndex b, std::uint32_t* most);
-  // Sees of which tier of nodes the block's pages are (Pageblock::tier, slow). Several tiers only.
+  // Sees of which tier of nodes the block's pages are (Pageblock::tier, slow), by some of them; if
+  // small ones lie on the first tier and below it, by all of them. Several tiers only.
   void locate(BlockIndex b);
-  // Takes what was found worth it to the first tier, to the node of who touched it if that has
-  // room.
-  MoveOutcome promote(BlockIndex b);
+  // Takes what is wanted to the first tier, to the node of who touched it if that has room. `soon`:
+  // see page_heat.h.
+  MoveOutcome promote(BlockIndex b, Wanted what, Gap soon);
   // Takes what is cold to a node of the tier: of small pages those that are parked, a huge page
   // whole, wherever it is. What was parked stays so: its next touch is seen.
   MoveOutcome demote(BlockIndex b, unsigned tier);
@@ -94,7 +99,14 @@ class Migration {
   void clear_residue(BlockIndex b);
 
  private:
+  struct Places {
+    std::uint32_t every = 1;  // every so manieth page was looked at
+    std::uint32_t on[kMaxTiers] = {};
+    std::uint32_t found = 0;
+  };
+
   Errno manage_again(BlockIndex b);
+  Places find_places(BlockIndex b, std::uint32_t every, bool note);
   bool still_huge(BlockIndex b);
   Errno enlist(BlockIndex b);
   void delist(BlockIndex b);
@@ -104,6 +116,8 @@ class Migration {
   bool hopeless_huge(BlockIndex b, MoveOutcome* outcome);
   void release_residue(BlockIndex b);
   void move_runs(BlockIndex b, const PageWord* words, const bool* held, MoveOutcome* outcome);
+  void bring_some_home(PageIndex first, const PageWord* was, const PageWord* now, std::uint32_t n,
+                       MoveOutcome* outcome);
   void bring_home(PageIndex p, PageWord was, PageWord now, Counter& flow, MoveOutcome* outcome);
 
   Core& core_;

@@ -4,6 +4,7 @@
 
 #include "runtime/bootstrap_heap.h"
 #include "runtime/node_moves.h"
+#include "runtime/page_heat.h"
 
 namespace heaptier {
 namespace {
@@ -16,6 +17,10 @@ constexpr std::uint64_t kPagesPerSecond = (std::uint64_t{1} << 30) / kPageSize;
 // What would not be moved or parked is left alone for so long.
 constexpr Nanos kStaysFor = millis(500);
 constexpr Nanos kRoomsEvery = millis(50);
+// Hint time that was not used is kept for so long; and what a hint may be taken to cost.
+constexpr Nanos kHintsSavedFor = seconds(30);
+constexpr Nanos kLeastHintCost = micros(2);
+constexpr Nanos kMostHintCost = micros(200);
 // Rounds may take this part of the thread's time: 1/2.
 constexpr std::int64_t kRoundShare = 2;
 // From one handful of huge pages to the next.
@@ -32,7 +37,7 @@ Errno NodeLoop::init() {
   return blocks_ != nullptr && notes_ != nullptr && steps_ != nullptr ? kOk : Errno{ENOMEM};
 }
 
-void NodeLoop::look_at(BlockIndex b) {
+void NodeLoop::look_at(BlockIndex b, Nanos now) {
   Pageblock& block = core_.table.block(b);
   PlacedBlock& v = blocks_[b.v];
   Notes& notes = notes_[b.v];
@@ -49,18 +54,23 @@ void NodeLoop::look_at(BlockIndex b) {
   v.movable = notes.located && !block.pinned();
   v.tier = block.tier.load(std::memory_order_relaxed);
   v.slow = block.slow.load(std::memory_order_relaxed);
-  v.gap = block.gap.load(std::memory_order_relaxed);
-  v.times = block.gaps_measured.load(std::memory_order_relaxed);
-  v.measured = block.last_gap.load(std::memory_order_relaxed);
   v.huge = block.huge.load(std::memory_order_relaxed);
+  if (v.huge) {
+    constexpr auto kPages = static_cast<std::uint32_t>(kPagesPerBlock);
+    v.gap = gap_of_each(block.gap.load(std::memory_order_relaxed), kPages);
+    v.times = block.gaps_measured.load(std::memory_order_relaxed);
+    v.measured = gap_of_each(block.last_gap.load(std::memory_order_relaxed), kPages);
+    if (v.count_anew) block.samples.store(0, std::memory_order_relaxed);
+    v.count_anew = false;
+    v.samples = block.samples.load(std::memory_order_relaxed);
+    v.repeats = block.repeats.load(std::memory_order_relaxed);
+  }
   if (managed) {
     v.resident = static_cast<std::uint16_t>(block.count(PageState::kResident) +
                                             block.count(PageState::kClean));
     v.parked = static_cast<std::uint16_t>(block.count(PageState::kParked));
-    // A page that was parked again before it could go up is counted once more when it is touched.
-    v.hot = std::min(block.hot.load(std::memory_order_relaxed), v.resident);
-    v.warm = static_cast<std::uint16_t>(v.warm + block.warm.exchange(0));
     v.touches = block.touches.exchange(0, std::memory_order_relaxed);
+    if (v.watch != Watch::kNone && !v.huge) take_stock(v, now);
     if (v.parked == 0) migration_.clear_residue(b);
     if (v.resident + v.parked == 0) forget_heat(block);
     v.slow = std::min(v.slow, static_cast<std::uint16_t>(v.resident + v.parked));
@@ -68,6 +78,14 @@ void NodeLoop::look_at(BlockIndex b) {
     v.resident = notes.resident;
     v.parked = 0;
   }
+}
+
+// How far watching of small pages has come; at its end, what it has told.
+void NodeLoop::take_stock(PlacedBlock& v, Nanos now) {
+  watching_ = true;
+  v.touched = static_cast<std::uint16_t>(v.touched + v.touches);
+  if (!policy_.watcher().due(v, now)) return;
+  heaptier::take_stock(core_.table, v.index, policy_.watcher().soon(), &v.below, &v.above);
 }
 
 // Where the kernel has put pages, and puts them by itself. In turn, as far as the time allows.
@@ -101,9 +119,10 @@ void NodeLoop::look(Nanos now) {
   const std::uint32_t limit = core_.space.block_limit();
   std::uint64_t slow = 0;
   present_pages_ = 0;
+  watching_ = false;
   std::fill_n(used_, kMostPlaces, 0);
   for (std::uint32_t i = 0; (i = core_.space.next_block(i)) < limit; ++i) {
-    look_at({i});
+    look_at({i}, now);
     const PlacedBlock& v = blocks_[i];
     slow += v.slow;
     used_[std::max<unsigned>(v.tier, 1)] += v.slow;
@@ -146,42 +165,54 @@ void NodeLoop::measure_tiers() {
   view_.store_has_room = core_.store != nullptr && !core_.store_rests(now);
 }
 
+PlacementBudget NodeLoop::budget_for(Nanos since) const {
+  const auto share = [this](Nanos time) {
+    return static_cast<std::uint64_t>(time.v) * options_.hint_budget / 10000;
+  };
+  PlacementBudget budget;
+  budget.hint_nanos = share(since);
+  budget.hint_saved = share(kHintsSavedFor);
+  if (const Nanos cost = core_.nodes->clock().cost(); cost.v != 0) {
+    budget.hint_cost =
+        static_cast<std::uint64_t>(std::clamp(cost, kLeastHintCost, kMostHintCost).v);
+  }
+  budget.move_pages =
+      std::max<std::uint64_t>(kPagesPerSecond * static_cast<std::uint64_t>(since.v) /
+                                  static_cast<std::uint64_t>(seconds(1).v),
+                              kPagesPerBlock);
+  budget.watches = kMostWatches;
+  return budget;
+}
+
 void NodeLoop::tick(Nanos now) {
   core_.stats.ticks.add();
   if (last_.v == 0) last_ = now - kShortPause;
   look(now);
   const Nanos since = std::min(now - last_, seconds(1));
   last_ = now;
-  PlacementBudget budget;
-  budget.hint_nanos = static_cast<std::uint64_t>(since.v) * options_.hint_budget / 10000;
-  budget.move_pages =
-      std::max<std::uint64_t>(kPagesPerSecond * static_cast<std::uint64_t>(since.v) /
-                                  static_cast<std::uint64_t>(seconds(1).v),
-                              kPagesPerBlock);
-  budget.watches = kMostWatches;
   PlacementPlan plan{{steps_, kMostSteps}};
-  policy_.decide(view_, now, budget, plan);
-  core_.nodes->set_promote_below(plan.promote_below);
+  policy_.decide(view_, now, budget_for(since), plan);
   bool any = false;
-  watching_count_ = 0;
+  parked_count_ = 0;
   slept_ = Nanos{};
   for (std::size_t i = 0; i < plan.count; ++i) {
     if (!host_.between_steps() || core_.retired.load(std::memory_order_relaxed)) return;
     any = carry_out(plan.steps[i]) || any;
-    if (watching_count_ == kWatchedAtOnce) begin_watch(i + 1 < plan.count);
+    if (parked_count_ == kWatchedAtOnce) begin_watch(i + 1 < plan.count);
   }
   begin_watch(false);
   moved_ = any;
   const Nanos cost = core_.ops.now() - now - slept_;
-  pause_ = any || core_.nodes->promote_below() == kUnknownGap ? kShortPause : kLongPause;
+  const bool soon = any || watching_ || policy_.watcher().promote_below() == kUnknownGap;
+  pause_ = soon ? kShortPause : kLongPause;
   pause_ = std::clamp(Nanos{cost.v * (kRoundShare - 1)}, pause_, seconds(1));
 }
 
 // Parking took time: the clocks start together, when the application goes on.
 void NodeLoop::begin_watch(bool more) {
   const Nanos now = core_.ops.now();
-  for (; watching_count_ > 0; --watching_count_) {
-    const BlockIndex b = watching_[watching_count_ - 1];
+  for (; parked_count_ > 0; --parked_count_) {
+    const BlockIndex b = parked_[parked_count_ - 1];
     note_parked(core_.table.block(b), core_.nodes->clock().mark(now));
     blocks_[b.v].parked_since = now;
   }
@@ -190,37 +221,92 @@ void NodeLoop::begin_watch(bool more) {
   slept_ = slept_ + (core_.ops.now() - now);
 }
 
-// False: nothing came of it.
-bool NodeLoop::carry_out(const PlaceStep& step) {
+// Pages that were parked.
+std::uint32_t NodeLoop::park_for(const PlaceStep& step) {
+  constexpr std::uint32_t kGlanceRun = 2;
+  constexpr std::uint32_t kProbeRun = 8;
+  constexpr std::uint32_t kFew = 64;
+  constexpr auto kPages = static_cast<std::uint32_t>(kPagesPerBlock);
+  const BlockIndex b = step.block;
+  if (step.action == PlaceAction::kSplit) {
+    // In halves: the whole would go in one piece.
+    core_.stats.nodes_huge_split.add();
+    forget_seen(core_.table, b);
+    return migration_.park(b, Parking::kAll, {0, kPages / 2}).moved +
+           migration_.park(b, Parking::kAll, {kPages / 2, kPages / 2}).moved;
+  }
+  if (core_.table.block(b).huge.load(std::memory_order_relaxed)) {
+    return migration_.park(b, Parking::kAll).moved;
+  }
+  if (step.watch == Watch::kAgain) {
+    mark_candidates(core_.table, b, policy_.watcher().soon());
+    return migration_.park(b, Parking::kCandidates).moved;
+  }
+  forget_seen(core_.table, b);
+  if (step.watch == Watch::kBelow) return migration_.park(b, Parking::kBelow).moved;
+  if (step.watch == Watch::kAbove) return migration_.park(b, Parking::kAbove).moved;
+  // A run in each half, somewhere else each time; all, where there are few.
+  if (blocks_[b.v].resident <= kFew) return migration_.park(b, Parking::kAll).moved;
+  const std::uint32_t run = step.watch == Watch::kGlance ? kGlanceRun : kProbeRun;
+  const std::uint32_t at = probes_++ * 5 % (kPages / 2 / run) * run;
+  return migration_.park(b, Parking::kAll, {at, run}).moved +
+         migration_.park(b, Parking::kAll, {kPages - run - at, run}).moved;
+}
+
+bool NodeLoop::watch(const PlaceStep& step) {
   const BlockIndex b = step.block;
   PlacedBlock& v = blocks_[b.v];
   Pageblock& block = core_.table.block(b);
+  std::uint32_t parked = 0;
+  if (host_.ready_for_faults() && migration_.manage(b).ok()) {
+    // What came back from a store keeps a copy there for a while: not where it is to be watched.
+    if (block.count(PageState::kClean) != 0) migration_.recall(b, PageSpan{});
+    note_parked(block, core_.nodes->clock().mark(core_.ops.now()));
+    parked = park_for(step);
+  }
+  const Nanos now = core_.ops.now();
+  if (parked == 0) {
+    v.watch = Watch::kNone;
+    v.not_before = now + kStaysFor;
+    return false;
+  }
+  v.parked_since = now;
+  note_parked(block, core_.nodes->clock().mark(now));
+  const bool huge = block.huge.load(std::memory_order_relaxed);
+  watching_ = watching_ || !huge;
+  if (huge && parked_count_ < kWatchedAtOnce) parked_[parked_count_++] = b;
+  return true;
+}
+
+bool NodeLoop::demote(const PlaceStep& step) {
+  const BlockIndex b = step.block;
+  const MoveOutcome outcome = migration_.demote(b, step.tier);
+  // Pinned, shared, no free block there: others are to have their turn.
+  if (outcome.moved == 0 && outcome.raced == 0) {
+    blocks_[b.v].stays_until = core_.ops.now() + kStaysFor;
+  }
+  // A huge page stays parked, so that its next touch is seen; that of small ones would tell nothing
+  // that is worth a fault each. Unless they may go on to a store.
+  const bool to_store = core_.store != nullptr && step.tier + 1U == view_.tier_count;
+  if (!core_.table.block(b).huge.load(std::memory_order_relaxed) && !to_store) {
+    (void)migration_.unpark(b);
+  }
+  return outcome.moved > 0;
+}
+
+// False: nothing came of it.
+bool NodeLoop::carry_out(const PlaceStep& step) {
+  const BlockIndex b = step.block;
   switch (step.action) {
-    case PlaceAction::kWatch: {
-      if (!host_.ready_for_faults() || migration_.manage(b).failed()) return false;
-      // What came back from a store keeps a copy there for a while: not where it is to be watched.
-      if (block.count(PageState::kClean) != 0) migration_.recall(b, PageSpan{});
-      v.parked_since = core_.ops.now();
-      const MoveOutcome outcome = migration_.park(b, Parking::kAll);
-      if (outcome.moved == 0) {
-        v.watched = 0;
-        v.not_before = v.parked_since + kStaysFor;
-      }
-      if (outcome.moved == kPagesPerBlock && watching_count_ < kWatchedAtOnce) {
-        watching_[watching_count_++] = b;
-      }
-      return outcome.moved > 0;
-    }
+    case PlaceAction::kWatch:
+    case PlaceAction::kSplit:
+      return watch(step);
+    case PlaceAction::kHome:
+      return migration_.unpark(b).moved > 0;
     case PlaceAction::kPromote:
-      return migration_.promote(b).moved > 0;
-    case PlaceAction::kDemote: {
-      const MoveOutcome outcome = migration_.demote(b, step.tier);
-      // Pinned, shared, no free block there: others are to have their turn.
-      if (outcome.moved == 0 && outcome.raced == 0) {
-        v.stays_until = core_.ops.now() + kStaysFor;
-      }
-      return outcome.moved > 0;
-    }
+      return migration_.promote(b, step.wanted, policy_.watcher().soon()).moved > 0;
+    case PlaceAction::kDemote:
+      return demote(step);
     case PlaceAction::kStore:
       if (core_.store_rests(core_.ops.now())) return false;
       return store_parked(core_, migration_, host_, b, Evictor::kBackground).gained();

@@ -43,11 +43,16 @@ class NodeLoop {
   };
 
   void look(Nanos now);
-  void look_at(BlockIndex b);
+  void look_at(BlockIndex b, Nanos now);
   void find_places(Nanos now);
   void measure_tiers();
+  void take_stock(PlacedBlock& v, Nanos now);
   bool carry_out(const PlaceStep& step);
+  bool watch(const PlaceStep& step);
+  std::uint32_t park_for(const PlaceStep& step);
+  bool demote(const PlaceStep& step);
   void begin_watch(bool more);
+  PlacementBudget budget_for(Nanos since) const;
 
   Core& core_;
   Migration& migration_;
@@ -59,14 +64,16 @@ class NodeLoop {
   Notes* notes_ = nullptr;
   PlaceStep* steps_ = nullptr;
   PlacementView view_{};
-  BlockIndex watching_[kWatchedAtOnce] = {};
-  std::size_t watching_count_ = 0;
+  BlockIndex parked_[kWatchedAtOnce] = {};
+  std::size_t parked_count_ = 0;
   Nanos slept_{};  // of this round
   Nanos last_{};
   Nanos pause_ = millis(100);
   Nanos last_rooms_{};
-  bool moved_ = true;       // since the rooms were looked at
-  std::uint32_t hand_ = 0;  // the next block whose place is looked up
+  bool moved_ = true;         // since the rooms were looked at
+  bool watching_ = false;     // small pages: the next round is to be soon
+  std::uint32_t hand_ = 0;    // the next block whose place is looked up
+  std::uint32_t probes_ = 0;  // counts, so that each looks elsewhere
   std::uint64_t present_pages_ = 0;
   std::uint64_t used_[kMostPlaces] = {};  // pages that we have on each tier but the first
   std::atomic<std::uint64_t> slow_pages_{0};

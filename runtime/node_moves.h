@@ -14,8 +14,7 @@
 namespace heaptier {
 
 // A parked page's stamp: when it was parked, in quarters of a millisecond, 16 bits. It goes round
-// in 17 s: of pages parked for longer one in hundreds seems fresh, which alone moves
-// nothing (worth_promoting).
+// in 17 s, which is longer than pages are left parked that somebody waits for.
 inline constexpr unsigned kParkStampShift = 18;
 constexpr std::uint32_t park_stamp(Nanos now) {
   return static_cast<std::uint32_t>(static_cast<std::uint64_t>(now.v) >> kParkStampShift) & 0xffff;
@@ -24,6 +23,40 @@ constexpr Nanos since_parked(PageWord w, Nanos now) {
   const std::uint32_t units = (park_stamp(now) - w.stamp()) & 0xffff;
   return {static_cast<std::int64_t>(units) << kParkStampShift};
 }
+// Whether it was parked when its block was, the last time, and not before: then the time is known
+// more exactly.
+constexpr bool parked_with_block(PageWord w, Nanos block_parked) {
+  constexpr std::uint32_t kTakes = 64;  // 16 ms
+  return ((park_stamp(block_parked) - w.stamp() + kTakes) & 0xffff) <= 2 * kTakes;
+}
+
+// What watching has found out about a page is kept in its word until it is watched anew: the gap in
+// place of the refault estimate, and this in place of the credits.
+enum class Seen : std::uint8_t {
+  kNo,
+  kTouched,         // since it was parked; of a huge page: in one of the samples
+  kCandidate,       // touched soon, and to be watched once more for it
+  kCandidateAgain,  // and touched again
+};
+inline constexpr std::uint32_t kSeenBits = 3;
+constexpr Seen seen(PageWord w) {
+  return static_cast<Seen>(w.credits() & kSeenBits);
+}
+constexpr PageWord with_seen(PageWord w, Seen s) {
+  return w.with_credits((w.credits() & ~kSeenBits) | static_cast<unsigned>(s));
+}
+// And whether it lies on the first tier, in a block of small pages of which only some do.
+inline constexpr std::uint32_t kFirstTierBit = 4;
+constexpr bool on_first_tier(PageWord w) {
+  return (w.credits() & kFirstTierBit) != 0;
+}
+constexpr PageWord with_first_tier(PageWord w, bool on) {
+  return w.with_credits((w.credits() & kSeenBits) | (on ? kFirstTierBit : 0));
+}
+constexpr bool touched(PageWord w) {
+  return w.state() == PageState::kResident &&
+         (seen(w) == Seen::kTouched || seen(w) == Seen::kCandidateAgain);
+}
 
 inline void note_parked(Pageblock& block, const WatchClock::Mark& mark) {
   block.parked_at.store(mark.at, std::memory_order_relaxed);
@@ -31,14 +64,25 @@ inline void note_parked(Pageblock& block, const WatchClock::Mark& mark) {
 }
 
 // Of a block touched as one huge page; its gate is held.
-inline GapEstimate note_gap(Pageblock& block, Gap measured) {
+inline void note_gap(Pageblock& block, Gap measured) {
   const GapEstimate e = GapEstimate{block.gap.load(std::memory_order_relaxed),
                                     block.gaps_measured.load(std::memory_order_relaxed)}
                             .after(measured);
   block.gap.store(e.gap, std::memory_order_relaxed);
   block.gaps_measured.store(e.measured, std::memory_order_relaxed);
   block.last_gap.store(measured, std::memory_order_relaxed);
-  return e;
+}
+
+// Of the same block: the touch fell on a page that had been seen, or not. True: it is the first
+// that is counted, what the words say is of another time. Not beyond what is ever asked for.
+inline bool note_sample(Pageblock& block, bool repeat) {
+  const std::uint8_t samples = block.samples.load(std::memory_order_relaxed);
+  const bool first = samples == 0;
+  if (samples == UINT8_MAX) return false;
+  if (first) block.repeats.store(0, std::memory_order_relaxed);
+  if (repeat && !first) block.repeats.fetch_add(1, std::memory_order_relaxed);
+  block.samples.store(static_cast<std::uint8_t>(samples + 1), std::memory_order_relaxed);
+  return first;
 }
 
 inline void note_promoted(Pageblock& block, std::size_t pages) {
@@ -53,7 +97,8 @@ inline void forget_heat(Pageblock& block) {
   block.gap.store(kUnknownGap, std::memory_order_relaxed);
   block.gaps_measured.store(0, std::memory_order_relaxed);
   block.last_gap.store(kUnknownGap, std::memory_order_relaxed);
-  block.hot.store(0, std::memory_order_relaxed);
+  block.samples.store(0, std::memory_order_relaxed);
+  block.repeats.store(0, std::memory_order_relaxed);
   block.slow.store(0, std::memory_order_relaxed);
   block.tier.store(0, std::memory_order_relaxed);
 }

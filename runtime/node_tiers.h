@@ -1,15 +1,14 @@
 // The chain's memory nodes while the engine is awake: which node is of which tier, how much room
-// each has, what the policy holds for worth promoting, and who moves pages.
+// each has, and who moves pages.
 //
-// Thread rule: init() before anything else; clock(), promote_below(), ops() and what was ranked
-// from any thread; the rooms and the mover by the background thread alone. Nothing here allocates
-// after init(), touches managed memory or waits.
+// Thread rule: init() before anything else; clock(), ops() and what was ranked from any thread; the
+// rooms and the mover by the background thread alone. Nothing here allocates after init(), touches
+// managed memory or waits.
 #pragma once
 
 #include <atomic>
 #include <cstdint>
 
-#include "policies/gap.h"
 #include "runtime/base/file_tree.h"
 #include "runtime/base/node_ops.h"
 #include "runtime/config/options.h"
@@ -34,6 +33,8 @@ class WatchClock {
   Mark mark(Nanos now) const { return {now.v, faults_.load(std::memory_order_relaxed)}; }
   // At a hint fault: how long the block went untouched since `mark`.
   Nanos lap(Nanos now, const Mark& mark);
+  // What a fault costs the application; 0: not known yet.
+  Nanos cost() const { return {cost_.load(std::memory_order_relaxed)}; }
 
  private:
   std::atomic<std::uint32_t> faults_{0};
@@ -73,10 +74,6 @@ class NodeTiers {
   NodeOps& ops() { return *ops_; }
   WatchClock& clock() { return clock_; }
 
-  // What may come up. By the policy, at each tick.
-  void set_promote_below(Gap gap) { promote_below_.store(gap, std::memory_order_relaxed); }
-  Gap promote_below() const { return promote_below_.load(std::memory_order_relaxed); }
-
  private:
   Errno make_mover();
 
@@ -87,7 +84,6 @@ class NodeTiers {
   WatchClock clock_;
   std::uint64_t room_[kMaxTiers] = {};
   NodeRoom rooms_[kMaxNodes] = {};
-  std::atomic<Gap> promote_below_{kUnknownGap};
 };
 
 }  // namespace heaptier

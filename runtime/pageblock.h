@@ -54,8 +54,8 @@ constexpr bool can_go(PageState from, PageState to) {
 // The 64-bit word of one page.
 //   0      lock          1-3   state        4     write-protected at home
 //   5-6    incompressible: how often in a row it would not shrink
-//   7-9    credits: clock passes to skip (promoted, hot)
-//   10-15  refault estimate, log2 in half steps
+//   7-9    credits: clock passes to skip (promoted, hot); with several node tiers: node_moves.h
+//   10-15  refault estimate, log2 in half steps; with several node tiers: the gap of its last touch
 //   16-31  stamp: coarse discard counter when it left; while it rests, when that began (rest.h)
 //   32-63  slot, or the fill pattern
 class PageWord {

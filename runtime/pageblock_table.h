@@ -31,8 +31,8 @@ struct Pageblock {
   std::atomic<std::uint8_t> window{1};     // pages to bring with the next such fault
   std::atomic<std::uint16_t> resting{0};   // pages that would not shrink and rest (rest.h)
   // Where there are several node tiers (node_tiers.h): most of its pages' tier, the pages below the
-  // first tier, when it was last parked as one huge page (ns), and how long such a one goes
-  // untouched: as estimated from so many measurements, and the last of them.
+  // first tier, when it was last parked (ns), and how long it goes untouched as one huge page: as
+  // estimated from so many measurements, and the last of them.
   std::atomic<std::uint8_t> tier{0};
   std::atomic<Gap> gap{kUnknownGap};
   std::atomic<std::uint8_t> gaps_measured{0};
@@ -40,12 +40,12 @@ struct Pageblock {
   std::atomic<std::uint16_t> slow{0};
   std::atomic<std::int64_t> parked_at{0};
   std::atomic<std::uint32_t> parked_faults{0};  // of WatchClock
-  // Pages at home on a slow node that were found worth promoting (small ones marked by a credit in
-  // their words) and the node of the last thread to touch one; and small pages that only seemed so
-  // since the last tick.
-  std::atomic<std::uint16_t> hot{0};
+  // The node of the last thread to touch a parked page of it. Of a huge page: how many touches were
+  // seen since its use changed, and how many of them fell on a page that had been seen before
+  // (density.h).
   std::atomic<std::uint8_t> hot_node{0};
-  std::atomic<std::uint16_t> warm{0};
+  std::atomic<std::uint8_t> samples{0};
+  std::atomic<std::uint8_t> repeats{0};
   // How often it was asked to stay: heaptier_advise, stacks, robust mutexes. All gone when the
   // block is freed.
   std::atomic<std::uint32_t> pins{0};

@@ -270,6 +270,7 @@ void put_nodes(TextWriter& out, const StatsSnapshot& s) {
   out.put_number(s.nodes_promoted);
   put_count(out, "demoted", s.nodes_demoted);
   put_count(out, "huge pages whole", s.nodes_huge_moved);
+  put_count(out, "split", s.nodes_huge_split);
   put_count(out, "target full", s.nodes_refused_full);
   put_count(out, "target without a free huge page", s.nodes_refused_whole);
   put_count(out, "pinned", s.nodes_refused_pinned);

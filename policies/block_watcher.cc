@@ -1,0 +1,325 @@
+#include "policies/block_watcher.h"
+
+#include <numeric>
+
+#include "policies/density.h"
+
+namespace heaptier {
+namespace {
+
+// What is looked at lies parked for as long as a page must go untouched that is not worth
+// promoting, within these bounds; and for so long while nothing is known.
+constexpr Nanos kShortestWindow = millis(2);
+constexpr Nanos kLongestWindow = seconds(1);
+constexpr Nanos kFirstWindow = millis(100);
+// While nothing is known so many touches of a block's small pages are enough.
+constexpr std::uint16_t kTelling = 4;
+// A block that was touched rests before it is watched again, twice as long each time it shows the
+// same: a huge page costs then a fault in 8 s.
+constexpr Nanos kShortestRest = millis(500);
+constexpr std::uint8_t kMostBackoff = 4;
+// Hint time is used at most so many times as fast as it comes in while there is something to find
+// out or to exchange, and otherwise so many times more slowly. What pays for itself may cost twice
+// as much as the former.
+constexpr std::uint64_t kBusyPace = 10;
+constexpr std::uint64_t kQuietShare = 32;
+constexpr std::uint64_t kPaceTicks = 8;
+// Parking a small page and bringing it home untouched, ns.
+constexpr std::uint64_t kParkCost = 100;
+constexpr std::uint64_t kGlancePages = 4;
+constexpr std::uint64_t kProbePages = 16;
+constexpr Gap kOctaves = kGapsPerOctave;
+// Half octaves: an estimate that rests on four measurements is seldom four times off.
+constexpr Gap kFarOff = 4;
+
+// The mean of what comes at random and was not always waited for: the time that all of them were
+// away, by the number of touches. What came before counts half as much each time it has told
+// enough, and not at all if this cannot be chance.
+void estimate(WatchedPart& part, Nanos window) {
+  constexpr std::uint32_t kEnough = 16;
+  constexpr Nanos kLongEnough = seconds(600);
+  if (part.touched + part.parked == 0) return;
+  const Nanos sum = part.away + Nanos{window.v * part.parked};
+  part.measured = gap_of({sum.v / std::max<std::int64_t>(part.touched, 1)});
+  if (part.gap != kUnknownGap) {
+    const std::int64_t expected = sum.v / length_of(part.gap).v;
+    const bool hotter_now = part.touched >= kTelling && part.measured + kOctaves * 4 <= part.gap;
+    const bool colder_now = expected >= 2 * kTelling && part.touched * 8 <= expected;
+    if (hotter_now || colder_now) {
+      part.exposure = {};
+      part.hits = 0;
+    } else if (part.hits >= kEnough || part.exposure > kLongEnough) {
+      part.exposure.v /= 2;
+      part.hits /= 2;
+    }
+  }
+  part.exposure = part.exposure + sum;
+  part.hits += part.touched;
+  part.gap = gap_of({part.exposure.v / std::max<std::int64_t>(part.hits, 1)});
+}
+
+bool wants_another_look(const PlacedBlock& b) {
+  return b.suspect || b.split || b.next != Watch::kNone;
+}
+
+void want(PlacedBlock& b, Wanted what, std::uint16_t pages) {
+  b.wanted = what;
+  b.wanted_pages = pages;
+}
+
+}  // namespace
+
+Nanos BlockWatcher::window() const {
+  if (promote_below_ == kUnknownGap || every_page_goes_up()) return kFirstWindow;
+  return std::clamp(length_of(promote_below_), kShortestWindow, kLongestWindow);
+}
+
+bool BlockWatcher::due(const PlacedBlock& b, Nanos now) const {
+  if (b.huge || b.watch == Watch::kNone) return false;
+  if (b.parked == 0) return true;
+  const Nanos waited = now - b.parked_since;
+  if (waited < window()) return false;
+  return promote_below_ != kUnknownGap || b.touched >= kTelling || waited >= kLongestWindow;
+}
+
+bool BlockWatcher::unsure(const PlacedBlock& b) const {
+  if (b.huge) return b.times < GapEstimate::kMost;
+  return (b.pages_above() > 0 && b.above.gap == kUnknownGap) ||
+         (b.slow > 0 && b.below.gap == kUnknownGap);
+}
+
+// How many of the pages that are to be parked are touched within the window.
+std::uint64_t BlockWatcher::faults_of(const PlacedBlock& b, Watch how) const {
+  const Nanos wait = window();
+  const auto touched = [wait](const WatchedPart& part, std::uint64_t pages) {
+    const Nanos gap = length_of(part.gap != kUnknownGap ? part.gap : gap_of(wait));
+    return pages * static_cast<std::uint64_t>(std::min(wait, gap).v * 256 / gap.v) / 256;
+  };
+  switch (how) {
+    case Watch::kNone:
+      return 0;
+    case Watch::kWhole:
+      return 1;
+    case Watch::kGlance:
+    case Watch::kProbe: {
+      const std::uint64_t n = how == Watch::kProbe ? kProbePages : kGlancePages;
+      const std::uint64_t above = n * b.pages_above() / std::max<std::uint32_t>(b.pages(), 1);
+      return touched(b.above, above) + touched(b.below, n - above);
+    }
+    case Watch::kBelow:
+      return touched(b.below, b.slow);
+    case Watch::kAbove:
+      return touched(b.above, b.pages_above());
+    case Watch::kAgain:
+      return b.below.soon;
+  }
+  return 0;
+}
+
+// Whether looking at each page below the first tier is worth the faults: they would be made good
+// within a minute if all touches of these pages came to the first tier. A touch there gains
+// what CXL memory is slower by.
+bool BlockWatcher::pays(const PlacedBlock& b) const {
+  constexpr std::uint64_t kGain = 200;  // ns a touch
+  constexpr Nanos kHorizon = seconds(60);
+  const auto touches = static_cast<std::uint64_t>(kHorizon.v / length_of(b.below.gap).v) * b.slow;
+  return touches * kGain >= faults_of(b, Watch::kBelow) * hint_cost_;
+}
+
+void BlockWatcher::rest(PlacedBlock& b, Nanos now) {
+  b.not_before = now + Nanos{kShortestRest.v << b.backoff};
+  // What is on the first tier is looked at when something else is to go there.
+  if (b.backoff < (b.slow == 0 ? kMostBackoff + 1 : kMostBackoff)) ++b.backoff;
+}
+
+void BlockWatcher::observe_huge(PlacedBlock& b, Nanos now) {
+  if (b.parked > 0) return;  // not touched yet
+  b.watch = Watch::kNone;
+  if (b.touches == 0) return;  // the park did not take place, or it was stored
+  // What seems hot is measured once more at once: one measurement says little.
+  const bool hot = b.slow > 0 && b.gap <= promote_below_ && !unsure(b);
+  b.suspect = b.slow > 0 && b.measured <= promote_below_;
+  want(b, Wanted::kNone, 0);
+  b.count_anew = b.samples > 0 && b.gap > promote_below_ + kFarOff;
+  if (b.slow > 0 && every_page_goes_up()) {
+    want(b, Wanted::kAll, static_cast<std::uint16_t>(b.pages()));
+  } else if (hot) {
+    const Density found = density(b.samples, b.repeats);
+    b.split = found == Density::kSparse;
+    b.suspect = found == Density::kUnsure;
+    if (found == Density::kDense) want(b, Wanted::kAll, static_cast<std::uint16_t>(b.pages()));
+  }
+  if (b.suspect || unsure(b)) {
+    b.backoff = 0;
+    b.not_before = now;
+    return;
+  }
+  rest(b, now);
+}
+
+void BlockWatcher::judge_glance(PlacedBlock& b) {
+  if (every_page_goes_up()) return judge_probe(b);
+  if (b.below.soon > 0) b.next = Watch::kProbe;
+}
+
+// Pages that answer for all that lie below the first tier.
+void BlockWatcher::judge_probe(PlacedBlock& b) {
+  const WatchedPart& part = b.below;
+  const std::uint32_t n = std::uint32_t{part.parked} + part.touched;
+  if (every_page_goes_up() || (part.touched * 5U >= n * 4 && part.measured <= promote_below_)) {
+    if (part.touched > 0) want(b, Wanted::kAll, b.slow);
+  } else if (part.soon > 0 && part.soon * 4U >= n && pays(b)) {
+    b.next = Watch::kBelow;
+  }
+}
+
+// All of them, each judged by itself. Of those that are not worth it one in 22 was touched soon,
+// too, or one in 15 where the price is a little off: unless there are clearly more, they have to be
+// so twice.
+void BlockWatcher::judge_sweep(PlacedBlock& b) {
+  const WatchedPart& part = b.below;
+  const std::uint32_t n = std::uint32_t{part.parked} + part.touched;
+  if (every_page_goes_up() || (part.touched * 5U >= n * 4 && part.measured <= promote_below_)) {
+    if (part.touched > 0) want(b, Wanted::kAll, b.slow);
+  } else if (part.soon * 7U >= n) {
+    want(b, Wanted::kSoon, part.soon);
+  } else if (part.soon >= kTelling) {
+    b.next = Watch::kAgain;
+  }
+}
+
+// Those that had been touched soon. Hot ones were so again nearly all of them, the others by
+// chance.
+void BlockWatcher::judge_candidates(PlacedBlock& b) {
+  const WatchedPart& part = b.below;
+  const std::uint32_t n = std::uint32_t{part.parked} + part.touched;
+  if (part.soon > 0 && part.soon * 3U >= n) want(b, Wanted::kTwice, part.soon);
+}
+
+void BlockWatcher::observe_small(PlacedBlock& b, Nanos now) {
+  if (!due(b, now)) return;
+  const Watch how = b.watch;
+  b.watch = Watch::kNone;
+  b.home = b.parked > 0;
+  const Nanos window = now - b.parked_since;
+  if (how != Watch::kAgain) {
+    estimate(b.below, window);
+    estimate(b.above, window);
+  }
+  b.blind = promote_below_ == kUnknownGap;
+  if (b.slow > 0 && !b.blind) {
+    if (how == Watch::kGlance) judge_glance(b);
+    if (how == Watch::kProbe) judge_probe(b);
+    if (how == Watch::kBelow) judge_sweep(b);
+    if (how == Watch::kAgain) judge_candidates(b);
+  }
+  if (b.next != Watch::kNone) b.backoff = 0;
+  rest(b, now);
+}
+
+// What watching has told since the last tick.
+void BlockWatcher::observe(PlacedBlock& b, Nanos now) {
+  if (!b.movable || b.pages() == 0) {
+    b.suspect = b.split = false;
+    b.next = Watch::kNone;
+    want(b, Wanted::kNone, 0);
+    b.above.forget();
+    b.below.forget();
+  }
+  if (b.slow == 0) want(b, Wanted::kNone, 0);
+  if (b.huge) b.next = Watch::kNone;
+  if (!b.huge) b.suspect = b.split = false;
+  if (b.blind && promote_below_ != kUnknownGap && b.watch == Watch::kNone) {
+    b.blind = false;
+    b.backoff = 0;
+    b.not_before = now;
+  }
+  if (b.watch == Watch::kNone) return;
+  if (b.huge) {
+    observe_huge(b, now);
+  } else {
+    observe_small(b, now);
+  }
+}
+
+void BlockWatcher::observe_all(PlacementView& view, Nanos now) {
+  unknown_ = urgent_blocks_ = 0;
+  price_first_ = false;
+  for (PlacedBlock& b : view.blocks) {
+    observe(b, now);
+    if (wants_another_look(b)) ++urgent_blocks_;
+    // Not those that would not be parked: they rest.
+    if (!b.movable || b.watch != Watch::kNone || b.resident == 0 || b.not_before > now) continue;
+    if (!unsure(b)) continue;
+    ++unknown_;
+    price_first_ = price_first_ || b.slow == 0;
+  }
+}
+
+void BlockWatcher::wake_all(PlacementView& view, Nanos now) {
+  for (PlacedBlock& b : view.blocks) {
+    b.backoff = 0;
+    b.not_before = std::min(b.not_before, now);
+  }
+}
+
+void BlockWatcher::refill(const PlacementBudget& budget, bool busy) {
+  hint_cost_ = budget.hint_cost;
+  watches_ = budget.watches;
+  saved_.refill(begun_ ? budget.hint_nanos : budget.hint_saved, budget.hint_saved);
+  begun_ = true;
+  const std::uint64_t fast = budget.hint_nanos * kBusyPace;
+  const std::uint64_t pace = busy || unknown_ > 0 ? fast : budget.hint_nanos / kQuietShare;
+  pace_.refill(pace, pace * kPaceTicks);
+  urgent_.refill(2 * fast, 2 * fast * kPaceTicks);
+}
+
+// False: the plan is full.
+bool BlockWatcher::watch(PlacedBlock& b, Watch how, PlacementPlan& plan) {
+  const PlaceAction action = b.split ? PlaceAction::kSplit : PlaceAction::kWatch;
+  if (!plan.add({b.index, action, 0, how})) return false;
+  if (watches_ > 0) --watches_;
+  const bool all = how == Watch::kBelow || how == Watch::kAbove;
+  const std::uint64_t nanos = hint_cost_ * faults_of(b, how) + (all ? b.resident * kParkCost : 0);
+  if (how == Watch::kGlance || (how == Watch::kWhole && !b.suspect)) {
+    saved_.spend(nanos);
+    pace_.spend(nanos);
+  } else {
+    urgent_.spend(nanos);
+  }
+  b.watch = b.last = how;
+  b.touched = 0;
+  b.next = Watch::kNone;
+  b.suspect = b.split = false;
+  return true;
+}
+
+// Slow blocks, so that what has become hot is found; and fast ones, for what could make room. Those
+// that seem to have become hot first, or the hand would take as long to come round to them again as
+// it took to find them.
+void BlockWatcher::plan(PlacementView& view, Nanos now, PlacementPlan& plan) {
+  const auto ready = [&](const PlacedBlock& b) {
+    if (!b.movable || b.watch != Watch::kNone || b.resident == 0 || b.home) return false;
+    if (b.wanted != Wanted::kNone) return false;  // what is known of its pages is still needed
+    if (price_first_ && b.pages_above() == 0) return false;
+    if (!b.huge && b.next != Watch::kNone) return true;
+    return (!b.huge || b.parked == 0) && b.not_before <= now;
+  };
+  for (PlacedBlock& b : view.blocks) {
+    if (urgent_blocks_ == 0 || !may_look_again()) break;
+    if (!wants_another_look(b) || !ready(b)) continue;
+    const Watch how = b.split ? Watch::kBelow : b.huge ? Watch::kWhole : b.next;
+    if (!watch(b, how, plan)) return;
+  }
+  // In steps, so that a new hot region is soon met, wherever it lies.
+  const auto count = static_cast<std::uint32_t>(view.blocks.size());
+  std::uint32_t step = count * 2 / 5 | 1;
+  while (std::gcd(step, count) != 1) step += 2;
+  for (std::uint32_t visited = 0; visited < count && may_look_around(); ++visited) {
+    hand_ = (hand_ + step) % count;
+    PlacedBlock& b = view.blocks[hand_];
+    if (ready(b) && !watch(b, b.huge ? Watch::kWhole : Watch::kGlance, plan)) return;
+  }
+}
+
+}  // namespace heaptier
