@@ -136,20 +136,23 @@ void PlacementPolicy::plan_stores(const PlacementView& view, Nanos now, Placemen
   const std::uint64_t reserve = reserve_of(tier.capacity_pages);
   if (!view.store_has_room || tier.room_pages >= reserve) return;
   std::uint64_t need = reserve - tier.room_pages;
+  // Twice as many are made ready as are needed: some of them will be touched.
+  const Gap cut = Victims(view, last, now).cut(2 * need);
+  std::uint64_t waiting = 0;
   for (PlacedBlock& b : view.blocks) {
     if (need == 0) return;
     const Victim v = victim_of(b, last, now);
     if (v.pages == 0 || (b.huge && b.parked == 0)) continue;
-    if (!v.ready) {
-      if (watcher_.may_look_again() && b.watch == Watch::kNone && !b.home) {
-        watcher_.watch(b, Watch::kBelow, plan);
-      }
-      continue;
+    const bool idle = v.ready && now - b.parked_since >= kIdleForStore;
+    if (v.ready) b.home = false;
+    if (idle && plan.add({b.index, PlaceAction::kStore})) {
+      need -= std::min<std::uint64_t>(need, b.parked);
+    } else if (v.ready || b.watch == Watch::kBelow) {
+      waiting += b.parked;
+    } else if (waiting < 2 * need && v.gap >= cut && b.watch == Watch::kNone && !b.home &&
+               watcher_.may_look_again() && watcher_.watch(b, Watch::kBelow, plan)) {
+      waiting += v.pages;
     }
-    b.home = false;
-    if (now - b.parked_since < kIdleForStore) continue;
-    if (!plan.add({b.index, PlaceAction::kStore})) return;
-    need -= std::min<std::uint64_t>(need, b.parked);
   }
 }
 

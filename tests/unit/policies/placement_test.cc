@@ -385,6 +385,51 @@ TEST(Placement, EqualHeatIsLeftWhereItIs) {
   }
 }
 
+// A block of small pages on the last tier, which is full: it is swept, and when nobody has touched
+// it for long enough what is parked goes to the store. Not the hot one.
+TEST(Placement, WhatLiesParkedOnTheLastNodeGoesToTheStore) {
+  PlacementPolicy policy;
+  PlacedBlock blocks[2];
+  for (std::uint32_t i = 0; i < 2; ++i) {
+    PlacedBlock& b = blocks[i];
+    b.index = {i};
+    b.movable = true;
+    b.tier = 1;
+    b.resident = b.slow = kBlockPages;
+    b.below.gap = i == 0 ? 60 : 10;
+    b.not_before = seconds(1000);
+  }
+  PlacementView view;
+  view.blocks = blocks;
+  view.tier_count = 2;
+  view.tiers[0] = {100000, 0, 0};
+  view.tiers[1] = {100000, 1400, 0};
+  view.store_has_room = true;
+  PlaceStep steps[8];
+  PlacementBudget budget;
+  budget.hint_nanos = budget.hint_saved = 1'000'000;
+  Nanos now = seconds(1);
+  std::vector<PlaceAction> done;
+  for (; now < seconds(6); now = now + millis(10)) {
+    PlacementPlan plan{steps};
+    policy.decide(view, now, budget, plan);
+    for (std::size_t i = 0; i < plan.count; ++i) {
+      EXPECT_EQ(plan.steps[i].block.v, 0u);
+      done.push_back(plan.steps[i].action);
+      if (plan.steps[i].action == PlaceAction::kWatch) {
+        blocks[0].parked = kBlockPages;
+        blocks[0].below.parked = kBlockPages;
+        blocks[0].resident = 0;
+        blocks[0].parked_since = now;
+      } else {
+        blocks[0].parked = 0;
+        view.tiers[1].room_pages = 20000;
+      }
+    }
+  }
+  EXPECT_EQ(done, (std::vector{PlaceAction::kWatch, PlaceAction::kStore}));
+}
+
 TEST(Placement, OneTierIsNothingToDo) {
   PlacementPolicy policy;
   PlacedBlock block;
