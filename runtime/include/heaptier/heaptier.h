@@ -73,6 +73,9 @@ enum heaptier_heap_flags {
 };
 /* NULL when memory or the number of heaps (64) is used up. */
 HEAPTIER_API heaptier_heap* heaptier_heap_create(unsigned flags);
+/* Gives the heap back, to be made again with the same flags. What was allocated from it stays valid
+ * until it is freed. NULL is passed over. */
+HEAPTIER_API void heaptier_heap_destroy(heaptier_heap* heap);
 /* Memory of the heap, aligned to `align` (0: 16). Freed with free() or heaptier_free(). NULL: out
  * of memory. */
 HEAPTIER_API void* heaptier_heap_alloc(heaptier_heap* heap, size_t bytes, size_t align);
