@@ -11,6 +11,8 @@ set(HEAPTIER_CMAKE_DIR ${CMAKE_INSTALL_LIBDIR}/cmake/heaptier)
 # Not target_include_directories: what is said here is all there is, whatever a room has said before.
 set_target_properties(heaptier PROPERTIES INTERFACE_INCLUDE_DIRECTORIES
   "$<BUILD_INTERFACE:${PROJECT_SOURCE_DIR}/runtime/include>;$<INSTALL_INTERFACE:${CMAKE_INSTALL_INCLUDEDIR}>")
+# heaptier.hpp then calls the library rather than look for it: without a call it would not be linked at all.
+target_compile_definitions(heaptier INTERFACE HEAPTIER_LINKED)
 if(NOT TARGET heaptier::heaptier)
   add_library(heaptier::heaptier ALIAS heaptier)
 endif()

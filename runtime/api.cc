@@ -63,6 +63,38 @@ int heaptier_advise(void* p, size_t bytes, int advice) {
   return engine().advise(address(p), bytes, advice);
 }
 
+int heaptier_tiers(void) {
+  return engine().tiers();
+}
+
+int heaptier_tier_name(int tier, char* out, size_t n) {
+  if (const int count = engine().tiers(); count < 0) return count;
+  const char* name = engine().tier_name(tier);
+  if (name == nullptr || (out == nullptr && n != 0)) return -EINVAL;
+  const std::size_t length = __builtin_strlen(name);
+  if (n > 0) {
+    const std::size_t fits = length < n ? length : n - 1;
+    __builtin_memcpy(out, name, fits);
+    out[fits] = '\0';
+  }
+  return static_cast<int>(length);
+}
+
+int heaptier_move(void* const* pages, const int* tiers, int* status, size_t count, unsigned flags) {
+  ErrnoKeeper keep;
+  return engine().move(pages, tiers, status, count, flags);
+}
+
+int heaptier_move_lazy(void* p, size_t bytes, int tier) {
+  ErrnoKeeper keep;
+  return engine().move_lazily(address(p), bytes, tier);
+}
+
+int heaptier_nodes(const void* p, size_t bytes, int* nodes) {
+  ErrnoKeeper keep;
+  return engine().nodes(address(p), bytes, nodes);
+}
+
 size_t heaptier_stats_json(char* out, size_t n) {
   ErrnoKeeper keep;
   heaptier::StatsSnapshot now;

@@ -252,13 +252,31 @@ bool Background::serve_requests() {
     if (slot.state.load(std::memory_order_acquire) != 2) continue;
     any = true;
     slot.state.store(4, std::memory_order_relaxed);  // ours: not seen again by a nested call
-    slot.result = slot.what == Request::kRetire
-                      ? 0
-                      : loop_.demote_range(slot.first, slot.pages, slot.what == Request::kDemote);
+    slot.result = serve(slot.asked);
     slot.state.store(3, std::memory_order_release);
     os::futex_wake_all(slot.state);
   }
   return any;
+}
+
+int Background::serve(const Asked& asked) {
+  switch (asked.what) {
+    case Request::kPark:
+    case Request::kDemote:
+      return loop_.demote_range(asked.first, asked.pages, asked.what == Request::kDemote);
+    case Request::kMove:
+      hand_.serve(*asked.batch);
+      return 0;
+    case Request::kCool:
+      return hand_.cool(asked.first, asked.pages);
+    case Request::kWarm:
+      return hand_.warm(asked.first, asked.pages);
+    case Request::kParkLazily:
+      return hand_.park_lazily(asked.first, asked.pages, asked.tier);
+    case Request::kRetire:
+      break;
+  }
+  return 0;
 }
 
 void Background::await_registration() {
@@ -331,6 +349,7 @@ void Background::rounds() {
   for (;;) {
     between_steps();
     const bool asked = serve_requests();
+    if (core_.nodes != nullptr) hand_.move_touched();
     const Nanos now = core_.ops.now();
     const bool kicked = core_.kicked.exchange(0, std::memory_order_acq_rel) != 0;
     if (core_.retired.load(std::memory_order_relaxed)) {
@@ -365,15 +384,13 @@ void Background::kick() {
   os::futex_wake_all(core_.kicked);
 }
 
-int Background::ask(Request what, PageIndex first, std::uint32_t pages) {
+int Background::ask(const Asked& asked) {
   Backoff backoff;
   for (;;) {
     for (Slot& slot : slots_) {
       std::uint32_t free = 0;
       if (!slot.state.compare_exchange_strong(free, 1, std::memory_order_acquire)) continue;
-      slot.what = what;
-      slot.first = first;
-      slot.pages = pages;
+      slot.asked = asked;
       slot.state.store(2, std::memory_order_release);
       kick();
       for (std::uint32_t s; (s = slot.state.load(std::memory_order_acquire)) != 3;) {

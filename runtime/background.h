@@ -14,6 +14,7 @@
 #include "runtime/core.h"
 #include "runtime/dual_port.h"
 #include "runtime/fault_service.h"
+#include "runtime/hand_moves.h"
 #include "runtime/migration.h"
 #include "runtime/node_loop.h"
 #include "runtime/tiering_loop.h"
@@ -28,6 +29,18 @@ enum class Request : std::uint8_t {
   kPark,
   kDemote,
   kRetire,  // only to have the thread between two steps: it sees Core::retired from then on
+  kMove,    // a batch (hand_moves.h)
+  kCool,
+  kWarm,
+  kParkLazily,
+};
+
+struct Asked {
+  Request what = Request::kRetire;
+  PageIndex first{};
+  std::uint32_t pages = 0;
+  unsigned tier = 0;           // kParkLazily
+  HandBatch* batch = nullptr;  // kMove; not in managed memory
 };
 
 // Faults that application threads resolve themselves wait while a fork is under way, like drops.
@@ -61,7 +74,7 @@ class Background final : public LoopHost, private SlotMover {
   Errno start();
 
   // Hands work to the thread and waits for its result (pages, or a negative errno).
-  int ask(Request what, PageIndex first, std::uint32_t pages);
+  int ask(const Asked& asked);
   // Has the thread look at the heap now.
   void kick();
   // The heap has grown past its budget: returns when what was carved is registered, or after a
@@ -116,9 +129,7 @@ class Background final : public LoopHost, private SlotMover {
   static constexpr unsigned kSlots = 16;
   struct Slot {
     std::atomic<std::uint32_t> state{0};  // 0 free, 1 being filled, 2 asked, 3 answered
-    Request what = Request::kPark;
-    PageIndex first;
-    std::uint32_t pages = 0;
+    Asked asked;
     int result = 0;
   };
 
@@ -135,6 +146,7 @@ class Background final : public LoopHost, private SlotMover {
   void close_ports();
   Errno make_workers(unsigned count);
   bool serve_requests();
+  int serve(const Asked& asked);
   void stand_still();
   MemorySituation machine_now();
   void adopt_inherited_pages();
@@ -166,6 +178,7 @@ class Background final : public LoopHost, private SlotMover {
   TieringLoop loop_{core_, migration_, *chosen_policy(), options_, *this};
   NodeTiers nodes_;
   NodeLoop node_loop_{core_, migration_, options_, *this};
+  HandMoves hand_{core_, migration_, loop_, *this, options_.tiers};
   OperationGate gate_;
   GatedSink gated_{gate_, service_, core_.stats};
   bool serving_inline_ = false;

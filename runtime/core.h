@@ -66,6 +66,8 @@ struct Core {
   std::atomic<std::int64_t> reclaim_rest{0};
   // Kernel id of the thread that is inside read_pages(), 0: none.
   std::atomic<std::uint32_t> reading_tid{0};
+  // Some pageblock has lazy_touched set.
+  std::atomic<bool> lazy_touched{false};
   // Set to wake the background thread (engine.h).
   std::atomic<std::uint32_t> kicked{0};
 
@@ -101,6 +103,11 @@ struct Core {
     std::uint32_t refused = 0;
     flow.add(table.publish_all(first, was, now, n, &refused));
     if (refused != 0) stats.errors_transition.add(refused);
+  }
+  // A page of the block that is to move at its next touch was touched, and its word says so.
+  void note_lazy_touch(Pageblock& block) {
+    block.lazy_touched.store(true, std::memory_order_release);
+    lazy_touched.store(true, std::memory_order_release);
   }
   // Has a page that was just settled as clean wait its turn to leave. A full queue: it gives up its
   // copy instead, since nobody would ever come for it.

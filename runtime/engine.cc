@@ -267,7 +267,7 @@ void Engine::retire() {
   }
   Background* bg = background();
   if (bg == nullptr || bg->core().retired.exchange(true)) return;
-  (void)bg->ask(Request::kRetire, PageIndex{0}, 0);
+  (void)bg->ask({});
   bg->core().high_pages.store(UINT64_MAX, std::memory_order_relaxed);
   (void)bring_back(space_->base(), std::size_t{space_->block_limit()} * kPageblockSize);
   os::write_text(
@@ -343,51 +343,76 @@ int Engine::where(std::uintptr_t at, std::size_t bytes, unsigned char* places) {
   return n;
 }
 
-int Engine::request(Request what, std::uintptr_t at, std::size_t bytes) {
+bool Engine::manages(std::uintptr_t at, std::size_t bytes) const {
+  return at + bytes >= at && space_->contains(reinterpret_cast<void*>(at)) &&  // NOLINT
+         at + bytes <= space_->base() + space_->bytes();
+}
+
+int Engine::request(Request what, std::uintptr_t at, std::size_t bytes, unsigned tier) {
   if (state() == EngineState::kDormant) wake();
   Background* bg = background();
   if (bg == nullptr) return -ENOTSUP;
   const std::uintptr_t first = round_up(at, kPageSize);
   const std::uintptr_t end = round_down(at + bytes, kPageSize);
-  if (at + bytes < at || !space_->contains(reinterpret_cast<void*>(at)) ||  // NOLINT
-      at + bytes > space_->base() + space_->bytes()) {
-    return -EINVAL;
-  }
+  if (!manages(at, bytes)) return -EINVAL;
   if (end <= first) return 0;
-  return bg->ask(what, space_->page_at(first),
-                 static_cast<std::uint32_t>((end - first) / kPageSize));
+  return bg->ask(
+      {what, space_->page_at(first), static_cast<std::uint32_t>((end - first) / kPageSize), tier});
 }
 
 int Engine::fetch(std::uintptr_t at, std::size_t bytes) {
   if (space_ == nullptr) return 0;
-  if (at + bytes < at || !space_->contains(reinterpret_cast<void*>(at)) ||  // NOLINT
-      at + bytes > space_->base() + space_->bytes()) {
-    return -EINVAL;
-  }
+  if (!manages(at, bytes)) return -EINVAL;
   const std::uintptr_t end = round_up(at + bytes, kPageSize);
   at = round_down(at, kPageSize);
-  return bring_back(at, end - at);
+  Background* bg = background();
+  if (bg == nullptr) return 0;
+  // Counted before: a fetch brings neighbours along.
+  const PageblockTable& table = bg->core().table;
+  int away = 0;
+  for (PageIndex p = space_->page_at(at); p.v < space_->page_at(at).v + (end - at) / kPageSize;
+       ++p.v) {
+    if (!table.managed(p)) continue;
+    const PageState s = table.peek(p).state();
+    away += s == PageState::kParked || s == PageState::kStored || s == PageState::kFilled ? 1 : 0;
+  }
+  const int back = bring_back(at, end - at);
+  return back < 0 ? back : away;
+}
+
+// Brings the range back, and up to the first tier of nodes.
+int Engine::warm(std::uintptr_t at, std::size_t bytes) {
+  const int fetched = fetch(at, bytes);
+  Background* bg = background();
+  if (fetched < 0 || bg == nullptr || bg->core().nodes == nullptr) return fetched;
+  const std::uintptr_t end = round_up(at + bytes, kPageSize);
+  at = round_down(at, kPageSize);
+  const int promoted = request(Request::kWarm, at, end - at);
+  return promoted < 0 ? promoted : fetched + promoted;
 }
 
 int Engine::advise(std::uintptr_t at, std::size_t bytes, int advice) {
   if (space_ == nullptr) return -ENOTSUP;
-  if (at + bytes < at || !space_->contains(reinterpret_cast<void*>(at)) ||  // NOLINT
-      at + bytes > space_->base() + space_->bytes()) {
-    return -EINVAL;
-  }
+  if (!manages(at, bytes)) return -EINVAL;
+  if (bytes == 0) return 0;
   switch (advice) {
     case HEAPTIER_PIN:
       if (state() == EngineState::kDormant) wake();  // pins are kept in the table
       if (state() != EngineState::kAwake) return 0;
+      (void)warm(at, bytes);
       pin(round_down(at, kPageSize), bytes + (at & (kPageSize - 1)));
       return 0;
     case HEAPTIER_UNPIN:
       unpin(round_down(at, kPageSize), bytes + (at & (kPageSize - 1)));
       return 0;
-    case HEAPTIER_COLD:
-      return request(Request::kDemote, at, bytes);
+    case HEAPTIER_COLD: {
+      if (state() == EngineState::kDormant) wake();
+      Background* bg = background();
+      const bool chain_of_nodes = bg != nullptr && bg->core().nodes != nullptr;
+      return request(chain_of_nodes ? Request::kCool : Request::kDemote, at, bytes);
+    }
     case HEAPTIER_HOT:
-      return fetch(at, bytes);
+      return warm(at, bytes);
     default:
       return -EINVAL;
   }

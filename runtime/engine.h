@@ -28,6 +28,7 @@ enum class EngineState : std::uint8_t {
 
 enum class Request : std::uint8_t;  // background.h
 class Background;
+struct HandBatch;
 
 class Engine final : public ContentSink {
  public:
@@ -86,9 +87,16 @@ class Engine final : public ContentSink {
 
   // The C interface (heaptier.h). Results as there.
   int where(std::uintptr_t at, std::size_t bytes, unsigned char* places);
-  int request(Request what, std::uintptr_t at, std::size_t bytes);
+  // tier: of kParkLazily.
+  int request(Request what, std::uintptr_t at, std::size_t bytes, unsigned tier = 0);
   int fetch(std::uintptr_t at, std::size_t bytes);
   int advise(std::uintptr_t at, std::size_t bytes, int advice);
+  // These in hand_calls.cc. The arrays may be in managed memory.
+  int tiers() const;
+  const char* tier_name(int tier) const;  // null: no such tier
+  int move(void* const* pages, const int* tiers, int* status, std::size_t count, unsigned flags);
+  int move_lazily(std::uintptr_t at, std::size_t bytes, int tier);
+  int nodes(std::uintptr_t at, std::size_t bytes, int* nodes);
 
   // Fills in every number. Any thread.
   void snapshot(StatsSnapshot* out);
@@ -101,6 +109,11 @@ class Engine final : public ContentSink {
     return state() == EngineState::kAwake ? background_.load(std::memory_order_acquire) : nullptr;
   }
   int bring_back(std::uintptr_t at, std::size_t bytes);
+  // Within the Space.
+  bool manages(std::uintptr_t at, std::size_t bytes) const;
+  int warm(std::uintptr_t at, std::size_t bytes);
+  // Has the background thread serve the batch, and fetches what it needs fetched for that.
+  void serve(Background& bg, HandBatch& batch);
   enum class Hold : std::uint8_t { kPin, kUnpin, kSurrender, kRestore };
   void hold(Hold what, std::uintptr_t at, std::size_t bytes);
   static void hold_in(Background& bg, Hold what, std::uintptr_t at, std::size_t bytes);

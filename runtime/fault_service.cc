@@ -4,6 +4,7 @@
 
 #include "policies/refault.h"
 #include "runtime/discard.h"
+#include "runtime/lazy_mark.h"
 #include "runtime/node_moves.h"
 #include "runtime/reclaim.h"
 
@@ -214,6 +215,10 @@ FaultReply FaultService::emptied_under_us(std::uintptr_t address) {
 // others, by the background thread: every call of move_pages has all CPUs empty their lists of
 // fresh pages and waits for each of them, which is nothing for a fault to wait for.
 PageWord FaultService::note_touch(Pageblock& block, PageWord was) {
+  // Parked because somebody has decided for himself: no measure of how hot it is.
+  if (LazyMark{was.slot()}.is_waiting()) {
+    return with_seen(note_wanted(was).with_stamp(0), Seen::kNo);
+  }
   NodeTiers& nodes = *core_.nodes;
   const Nanos now = core_.ops.now();
   const WatchClock::Mark mark{block.parked_at.load(std::memory_order_relaxed),
@@ -242,6 +247,13 @@ bool FaultService::note_huge_touch(Pageblock& block, PageWord touched) {
   return note_sample(block, seen(touched) == Seen::kTouched);
 }
 
+// The page may have waited for this touch to be moved (lazy_mark.h).
+PageWord FaultService::note_wanted(PageWord was) {
+  const LazyMark mark{was.slot()};
+  if (!mark.is_waiting()) return was;
+  return was.with_slot(mark.touched_from(core_.nodes->ops().node_here()).bits());
+}
+
 FaultReply FaultService::unpark_huge(PageIndex p, PageWord was) {
   const BlockIndex b = block_of(p);
   Pageblock& block = core_.table.block(b);
@@ -251,8 +263,9 @@ FaultReply FaultService::unpark_huge(PageIndex p, PageWord was) {
   }
   const PageIndex first = first_page(b);
   RunResult r{kOk, 0};
+  bool marked = false;
   const bool whole = block.huge.load(std::memory_order_relaxed);
-  const bool noted = whole && core_.nodes != nullptr;
+  const bool noted = whole && core_.nodes != nullptr && !LazyMark{was.slot()}.is_waiting();
   const bool anew = noted && note_huge_touch(block, was);
   if (whole) {
     r = core_.port->move(core_.home(first), core_.park(first), kPageblockSize, false);
@@ -269,12 +282,14 @@ FaultReply FaultService::unpark_huge(PageIndex p, PageWord was) {
       const PageIndex q{first.v + i};
       const PageWord word = q == p ? was : core_.table.lock(q);
       if (word.state() == PageState::kParked) {
-        core_.settle(q, word, word.with_state(PageState::kResident),
+        marked = marked || LazyMark{word.slot()}.is_waiting();
+        core_.settle(q, word, note_wanted(word).with_state(PageState::kResident),
                      core_.stats.pages_unparked_touch);
       } else {
         core_.table.unlock(q, word);
       }
     }
+    if (marked) core_.note_lazy_touch(block);
     if (page_in_block(p) < part) {
       block.gate.unlock();
       core_.stats.faults.add();
@@ -292,12 +307,14 @@ FaultReply FaultService::unpark_huge(PageIndex p, PageWord was) {
     const PageIndex q{first.v + i};
     words[i] = q == p ? was : core_.table.lock(q);
     const bool parked = words[i].state() == PageState::kParked;
-    home[i] = parked ? words[i].with_state(PageState::kResident) : words[i];
+    marked = marked || (parked && LazyMark{words[i].slot()}.is_waiting());
+    home[i] = parked ? note_wanted(words[i]).with_state(PageState::kResident) : words[i];
     if (noted && (anew || q == p)) {
       home[i] = with_seen(home[i], q == p ? Seen::kTouched : Seen::kNo);
     }
   }
   core_.settle_all(first, words, home, kPagesPerBlock, core_.stats.pages_unparked_touch);
+  if (marked) core_.note_lazy_touch(block);
   block.gate.unlock();
   block.touches.fetch_add(static_cast<std::uint16_t>(kPagesPerBlock), std::memory_order_relaxed);
   core_.stats.faults.add();
@@ -345,6 +362,7 @@ FaultReply FaultService::unpark(PageIndex p, PageWord was, Worker&) {
   core_.stats.faults.add();
   core_.stats.faults_hint.add();
   core_.settle(p, was, home.with_state(PageState::kResident), core_.stats.pages_unparked_touch);
+  if (LazyMark{home.slot()}.is_touched()) core_.note_lazy_touch(block);
   return wake(p);
 }
 

@@ -35,6 +35,7 @@ class FaultService final : public FaultSink {
   PageWord note_touch(Pageblock& block, PageWord was);
   void note_toucher(Pageblock& block);
   bool note_huge_touch(Pageblock& block, PageWord touched);
+  PageWord note_wanted(PageWord was);
   FaultReply fetch(PageIndex p, PageWord was, const FaultEvent& event, Worker& w);
   FaultReply refill(PageIndex p, PageWord was, Worker& w);
   FaultReply written(PageIndex p, PageWord was);

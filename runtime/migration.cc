@@ -24,6 +24,7 @@ bool asked_for(const Pageblock& block, PageWord word, Parking how) {
     case Parking::kCandidates:
       return seen(word) == Seen::kCandidate;
     case Parking::kAll:
+    case Parking::kAsked:
     case Parking::kSpared:
     case Parking::kWritten:
       break;
@@ -205,7 +206,10 @@ MoveOutcome Migration::park_huge(BlockIndex b) {
         const auto n = static_cast<std::uint32_t>(r.done / kPageSize);
         for (std::uint32_t i = 0; i < n; ++i) {
           core_.settle({first.v + i}, words[i],
-                       PageWord{}.with_state(PageState::kParked).with_estimate(words[i].estimate()),
+                       PageWord{}
+                           .with_state(PageState::kParked)
+                           .with_estimate(words[i].estimate())
+                           .with_slot(words[i].slot()),
                        core_.stats.pages_parked);
         }
         outcome.moved = n;
@@ -223,7 +227,8 @@ MoveOutcome Migration::park_huge(BlockIndex b) {
   PageWord parked[kPagesPerBlock];
   const bool seen_counts = core_.nodes != nullptr;
   std::transform(words, words + kBlockPages, parked, [=](PageWord was) {
-    const PageWord now = PageWord{}.with_state(PageState::kParked).with_stamp(stamp);
+    const PageWord now =
+        PageWord{}.with_state(PageState::kParked).with_stamp(stamp).with_slot(was.slot());
     return seen_counts ? with_seen(now, seen(was)) : now;
   });
   core_.settle_all(first, words, parked, kBlockPages, core_.stats.pages_parked);
@@ -319,7 +324,7 @@ MoveOutcome Migration::park(BlockIndex b, Parking how, PageSpan span) {
     if (core_.table.peek(p).state() != PageState::kResident) continue;
     if (!core_.table.try_lock(p, &words[i])) continue;
     PageWord& word = words[i];
-    if (word.resting()) {
+    if (word.resting() && how != Parking::kAsked) {
       core_.table.unlock(p, word);
       ++outcome.incompressible;
     } else if (word.state() == PageState::kResident && how == Parking::kWritten &&

@@ -43,6 +43,7 @@ struct PageSpan {
 // Which resident pages park() takes.
 enum class Parking : std::uint8_t {
   kAll,         // every one: the hint
+  kAsked,       // every one, also those that rest because they would not shrink: not for a store
   kSpared,      // those without credits; the others pay one
   kWritten,     // of these, only those that are mapped writable: the rest can be copied out more
                 // cheaply

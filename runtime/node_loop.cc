@@ -70,6 +70,9 @@ void NodeLoop::look_at(BlockIndex b, Nanos now) {
                                             block.count(PageState::kClean));
     v.parked = static_cast<std::uint16_t>(block.count(PageState::kParked));
     v.touches = block.touches.exchange(0, std::memory_order_relaxed);
+    // By hand, too.
+    v.parked_since =
+        std::max(v.parked_since, Nanos{block.parked_at.load(std::memory_order_relaxed)});
     if (v.watch != Watch::kNone && !v.huge) take_stock(v, now);
     if (v.parked == 0) migration_.clear_residue(b);
     if (v.resident + v.parked == 0) forget_heat(block);

@@ -57,7 +57,7 @@ constexpr bool can_go(PageState from, PageState to) {
 //   7-9    credits: clock passes to skip (promoted, hot); with several node tiers: node_moves.h
 //   10-15  refault estimate, log2 in half steps; with several node tiers: the gap of its last touch
 //   16-31  stamp: coarse discard counter when it left; while it rests, when that began (rest.h)
-//   32-63  slot, or the fill pattern
+//   32-63  slot, or the fill pattern; resident or parked: what is wanted of it (lazy_mark.h), or 0
 class PageWord {
  public:
   constexpr PageWord() = default;

@@ -46,6 +46,8 @@ struct Pageblock {
   std::atomic<std::uint8_t> hot_node{0};
   std::atomic<std::uint8_t> samples{0};
   std::atomic<std::uint8_t> repeats{0};
+  // Some of its pages were to move at their next touch (lazy_mark.h), and that has come.
+  std::atomic<bool> lazy_touched{false};
   // How often it was asked to stay: heaptier_advise, stacks, robust mutexes. All gone when the
   // block is freed.
   std::atomic<std::uint32_t> pins{0};

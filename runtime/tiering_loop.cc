@@ -306,8 +306,9 @@ void TieringLoop::drain_probation() {
   }
 }
 
-int TieringLoop::demote_range(PageIndex first, std::uint32_t pages, bool store) {
+int TieringLoop::demote_range(PageIndex first, std::uint32_t pages, bool store, MoveOutcome* why) {
   if (core_.retired.load(std::memory_order_relaxed)) return 0;
+  if (store && core_.store == nullptr) return 0;
   if (!host_.ready_for_faults()) return -ENOTSUP;
   std::uint32_t done = 0;
   while (pages > 0) {
@@ -317,14 +318,16 @@ int TieringLoop::demote_range(PageIndex first, std::uint32_t pages, bool store) 
     if (core_.manageable(b) && !core_.table.block(b).pinned() && migration_.manage(b).ok()) {
       BlockView& v = blocks_[b.v];
       migration_.recall(b, span);
-      if (migration_.park(b, Parking::kAll, span).moved > 0) {
+      MoveOutcome outcome = migration_.park(b, Parking::kAll, span);
+      if (outcome.moved > 0) {
         v.phase = BlockPhase::kParked;
         v.parked_since = core_.ops.now();
       }
       if (store) {
-        (void)store_parked(core_, migration_, host_, b, Evictor::kAsked, span);
+        outcome.add(store_parked(core_, migration_, host_, b, Evictor::kAsked, span));
         v.phase = BlockPhase::kScattered;
       }
+      if (why != nullptr) why->add(outcome);
       for (std::uint32_t i = 0; i < span.n; ++i) {
         const PageState s = core_.table.peek({first.v + i}).state();
         const bool away = s == PageState::kStored || s == PageState::kFilled;

@@ -44,8 +44,9 @@ class TieringLoop {
   }
 
   // Demotes, parks or counts a range on request, page by page. Page aligned, inside the Space.
-  // Returns the number of pages that are then as asked, or a negative errno.
-  int demote_range(PageIndex first, std::uint32_t pages, bool store);
+  // Returns the number of pages that are then as asked, or a negative errno. *why: what kept the
+  // others.
+  int demote_range(PageIndex first, std::uint32_t pages, bool store, MoveOutcome* why = nullptr);
 
  private:
   void look(Nanos now);

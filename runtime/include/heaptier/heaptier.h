@@ -7,7 +7,8 @@
  * Rules: every function may be called from any thread, not from a signal handler. Functions
  * returning int give 0 or a positive count for success and a negative errno constant for failure;
  * errno itself is not changed. Ranges need not be page aligned: they are widened to whole pages
- * (fetch, where, pin) or narrowed (demote, park, discard), so that a neighbour's object never pays.
+ * (fetch, where, nodes, pin, hot) or narrowed (demote, park, cold, move_lazy), so that a
+ * neighbour's object never pays.
  * Memory that heaptier does not manage is -EINVAL.
  */
 #ifndef HEAPTIER_HEAPTIER_H_
@@ -44,7 +45,7 @@ enum heaptier_place {
 HEAPTIER_API int heaptier_where(const void* p, size_t bytes, unsigned char* places);
 
 /* Demotes the whole pages inside the range to the store now. Returns how many pages are stored
- * afterwards. */
+ * afterwards: none where the chain has no store. */
 HEAPTIER_API int heaptier_demote(void* p, size_t bytes);
 /* Parks the whole pages inside the range (a huge page only in one piece). Returns pages parked
  * afterwards. */
@@ -53,12 +54,74 @@ HEAPTIER_API int heaptier_park(void* p, size_t bytes);
 HEAPTIER_API int heaptier_fetch(void* p, size_t bytes);
 
 enum heaptier_advice {
-  HEAPTIER_PIN = 1, /* bring back and never demote until unpinned; pins count */
+  /* Bring back, up to the first tier if that has room, and never demote or move until unpinned.
+   * Pins count, and are kept for whole pageblocks of 2 MiB. */
+  HEAPTIER_PIN = 1,
   HEAPTIER_UNPIN = 2,
-  HEAPTIER_COLD = 3, /* like heaptier_demote, as a hint */
-  HEAPTIER_HOT = 4   /* like heaptier_fetch, as a hint */
+  /* Each page one tier down: to the next nodes of the chain, from the last of them to the store.
+   * Returns how many are below the first tier afterwards. Huge pages move whole or stay. */
+  HEAPTIER_COLD = 3,
+  /* Like heaptier_fetch, and up to the first tier as far as that has room. Returns how many had
+   * been away or came up. */
+  HEAPTIER_HOT = 4
 };
+/* Hints: what heaptier sees of the memory's use from then on counts more. */
 HEAPTIER_API int heaptier_advise(void* p, size_t bytes, int advice);
+
+/* Moving by hand. Tiers are numbered by their place in this process' chain (the option TIERS), the
+ * fastest is 0; by default 0 is "dram" and 1 is "zpool", the compressed store. Pages moved by hand
+ * are from then on watched and moved like any others. */
+
+/* How many tiers the chain has. */
+HEAPTIER_API int heaptier_tiers(void);
+/* The name of a tier: "dram", "cxl", "pmem" or "zpool". snprintf's rules for out, n and the result;
+ * -EINVAL: there is no such tier. */
+HEAPTIER_API int heaptier_tier_name(int tier, char* out, size_t n);
+
+enum heaptier_move_flags {
+  /* A huge page for which the target has pages enough but no free block of 2 MiB is taken apart and
+   * moved in small pages. Otherwise it stays: -ENOSPC. */
+  HEAPTIER_MOVE_SPLIT = 1
+};
+/* The meaning of move_pages(2): page i (any address within) goes to tiers[i]; status[i] is then the
+ * tier where it is, or why it is where it was. tiers NULL: only says where they are. One address of
+ * a huge page moves it whole. A page that is in the list twice is moved twice. flags: 0, or
+ * HEAPTIER_MOVE_SPLIT. Wakes the engine; returns when all is done.
+ * Returns how many have a tier for a status and, if one was asked for, that one; -ENOTSUP, -ENOMEM,
+ * or -EINVAL (an array that is missing, flags that are none), and then no status is written.
+ *   -EINVAL  not movable memory of heaptier's heap, or there is no such tier
+ *   -ENOENT  never touched, or freed: there is nothing to move
+ *   -EBUSY   pinned (a device, a pipe), or in use by the kernel; to a store also: shared with a
+ *            forked child
+ *   -EACCES  shared with a forked child
+ *   -EPERM   held by HEAPTIER_PIN; to a store also: locked (mlock), or its protection was changed.
+ *            Between nodes locked memory moves
+ *   -ENOMEM  the target has no room: nothing was tried that would take a huge page apart
+ *   -ENOSPC  it has, but no free block for a huge page
+ *   -EFBIG   would not shrink: a store is nothing for it
+ *   -EAGAIN  was touched or moved all the while
+ *   -ENODEV  it is on a node that is of no tier (tiers NULL)
+ *   -ENOTSUP heaptier does not place pages in this process: it has a memory policy of its own
+ *            (numactl), or the host does not say where pages are
+ *   -EIO     its content is lost, or the kernel failed */
+HEAPTIER_API int heaptier_move(void* const* pages, const int* tiers, int* status, size_t count,
+                               unsigned flags);
+
+/* The meaning of MPOL_MF_LAZY: the whole pages in the range are unmapped now, huge ones in one
+ * piece, without a copy; the first touch of each brings it back at once, and soon after it is moved
+ * to `tier`: to the toucher's node, if that is of the tier and has room. Then it is as if it had
+ * never been asked; what fails is not tried again. Pages that are there already (in a tier of one
+ * node), pages in a store, pinned and locked memory, and huge pages that reach beyond the range
+ * stay as they are. The wish ends when the page is freed or stored; a forked child has it, too.
+ * Returns how many pages are unmapped for this; -EINVAL: there is no such tier of memory nodes. */
+HEAPTIER_API int heaptier_move_lazy(void* p, size_t bytes, int tier);
+
+/* The memory node of every page that the range touches, one int a page in address order; or -ENOENT
+ * (never touched), -EINVAL (not movable memory of heaptier's heap), -EIO (lost), or
+ * HEAPTIER_NODE_STORED. A parked page has its node. Does not wake the engine. Returns the number of
+ * pages written, or -errno where the host does not tell (move_pages). */
+enum heaptier_node_code { HEAPTIER_NODE_STORED = -4096 };
+HEAPTIER_API int heaptier_nodes(const void* p, size_t bytes, int* nodes);
 
 /* Heaps of one's own. */
 typedef struct heaptier_heap heaptier_heap;
@@ -73,6 +136,9 @@ enum heaptier_heap_flags {
 };
 /* NULL when memory or the number of heaps (64) is used up. */
 HEAPTIER_API heaptier_heap* heaptier_heap_create(unsigned flags);
+/* Gives the heap back, to be made again with the same flags. What was allocated from it stays valid
+ * until it is freed. NULL is passed over. */
+HEAPTIER_API void heaptier_heap_destroy(heaptier_heap* heap);
 /* Memory of the heap, aligned to `align` (0: 16). Freed with free() or heaptier_free(). NULL: out
  * of memory. */
 HEAPTIER_API void* heaptier_heap_alloc(heaptier_heap* heap, size_t bytes, size_t align);

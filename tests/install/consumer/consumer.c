@@ -10,12 +10,20 @@ static char everything[1 << 16];
 
 static int call_everything(void* p, size_t bytes) {
   unsigned char places[4];
+  int nodes[4];
+  const int tier = 0;
   int advice;
   heaptier_state();
   heaptier_where(p, bytes, places);
   heaptier_fetch(p, bytes);
   heaptier_demote(p, bytes);
   heaptier_park(p, bytes);
+  heaptier_tiers();
+  heaptier_tier_name(0, (char*)places, sizeof places);
+  heaptier_nodes(p, bytes, nodes);
+  heaptier_move(&p, NULL, nodes, 1, 0);
+  heaptier_move(&p, &tier, nodes, 1, HEAPTIER_MOVE_SPLIT);
+  heaptier_move_lazy(p, bytes, tier);
   for (advice = 0; advice < 6; ++advice) heaptier_advise(p, bytes, advice);
   heaptier_advise(p, bytes, HEAPTIER_UNPIN);
   /* Where no memory is, nothing happens. */
@@ -45,6 +53,7 @@ int main(void) {
     }
     memset(text, 'x', 100);
     heaptier_free(text);
+    heaptier_heap_destroy(heap);
   }
   if (heaptier_stats_json(json, sizeof json) < 2 || json[0] != '{') {
     fputs("the statistics are no JSON object\n", stderr);
