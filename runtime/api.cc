@@ -63,6 +63,16 @@ int heaptier_advise(void* p, size_t bytes, int advice) {
   return engine().advise(address(p), bytes, advice);
 }
 
+int heaptier_drain(int node) {
+  ErrnoKeeper keep;
+  return engine().drain(node);
+}
+
+int heaptier_undrain(int node) {
+  ErrnoKeeper keep;
+  return engine().undrain(node);
+}
+
 size_t heaptier_stats_json(char* out, size_t n) {
   ErrnoKeeper keep;
   heaptier::StatsSnapshot now;

@@ -246,15 +246,34 @@ void Background::stand_still() {
   while (still_.load(std::memory_order_acquire) == 2) os::futex_wait(still_, 2, {-1});
 }
 
+int Background::serve(const Slot& slot) {
+  switch (slot.what) {
+    case Request::kRetire:
+      return 0;
+    case Request::kPark:
+    case Request::kDemote:
+      return loop_.demote_range(slot.first, slot.pages, slot.what == Request::kDemote);
+    case Request::kDrain:
+      return -drain_.begin(slot.first.v).code;
+    case Request::kUndrain:
+      return -drain_.end(slot.first.v).code;
+    case Request::kDrained: {
+      const DrainReport report = drain_.report(slot.first.v);
+      if (!report.draining) return -ECANCELED;
+      if (!report.settled) return -EAGAIN;
+      return static_cast<int>(std::min<std::uint64_t>(report.left_in_all(), INT32_MAX));
+    }
+  }
+  return -EINVAL;
+}
+
 bool Background::serve_requests() {
   bool any = false;
   for (Slot& slot : slots_) {
     if (slot.state.load(std::memory_order_acquire) != 2) continue;
     any = true;
     slot.state.store(4, std::memory_order_relaxed);  // ours: not seen again by a nested call
-    slot.result = slot.what == Request::kRetire
-                      ? 0
-                      : loop_.demote_range(slot.first, slot.pages, slot.what == Request::kDemote);
+    slot.result = serve(slot);
     slot.state.store(3, std::memory_order_release);
     os::futex_wake_all(slot.state);
   }
@@ -325,6 +344,13 @@ void Background::tick(Nanos now) {
   }
 }
 
+// Tiering is over (Engine::retire).
+void Background::retired_round() {
+  core_.high_pages.store(UINT64_MAX, std::memory_order_relaxed);
+  core_.low_pages.store(UINT64_MAX, std::memory_order_relaxed);
+  drain_.end_all();
+}
+
 void Background::rounds() {
   Nanos next_tick{};
   faults_seen_at_ = core_.ops.now();  // a fork's child may fault at once
@@ -334,11 +360,13 @@ void Background::rounds() {
     const Nanos now = core_.ops.now();
     const bool kicked = core_.kicked.exchange(0, std::memory_order_acq_rel) != 0;
     if (core_.retired.load(std::memory_order_relaxed)) {
-      core_.high_pages.store(UINT64_MAX, std::memory_order_relaxed);
-      core_.low_pages.store(UINT64_MAX, std::memory_order_relaxed);
-    } else if (now >= next_tick || kicked) {
-      tick(now);
-      next_tick = core_.ops.now() + pause_length();
+      retired_round();
+    } else {
+      if (now >= next_tick || kicked) {
+        tick(now);
+        next_tick = core_.ops.now() + pause_length();
+      }
+      drain_.step(core_.ops.now());
     }
     compact_pool(now);
     if (now >= next_pin_look_) {
@@ -347,7 +375,7 @@ void Background::rounds() {
     }
     cpu_time_.store(os::thread_cpu_time().v, std::memory_order_relaxed);
     if (asked) continue;
-    Nanos sleep = pause_length();
+    Nanos sleep = drain_.until_step(core_.ops.now(), pause_length());
     if (serving()) {
       const std::uint64_t seen = core_.stats.faults.get();
       if (seen != faults_seen_) {

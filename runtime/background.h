@@ -12,10 +12,13 @@
 #include "runtime/config/options.h"
 #include "runtime/content.h"
 #include "runtime/core.h"
+#include "runtime/drain.h"
 #include "runtime/dual_port.h"
 #include "runtime/fault_service.h"
 #include "runtime/migration.h"
 #include "runtime/node_loop.h"
+#include "runtime/os/kernel_files.h"
+#include "runtime/os/kernel_nodes.h"
 #include "runtime/tiering_loop.h"
 #include "runtime/tiers/zpool.h"
 #include "uffd/fault_loop.h"
@@ -27,7 +30,10 @@ namespace heaptier {
 enum class Request : std::uint8_t {
   kPark,
   kDemote,
-  kRetire,  // only to have the thread between two steps: it sees Core::retired from then on
+  kRetire,   // only to have the thread between two steps: it sees Core::retired from then on
+  kDrain,    // of these the page is a node's number (drain.h)
+  kDrained,  // pages left, or -EAGAIN: it goes on; -ECANCELED: nobody asked, or it was ended
+  kUndrain,
 };
 
 // Faults that application threads resolve themselves wait while a fork is under way, like drops.
@@ -135,6 +141,8 @@ class Background final : public LoopHost, private SlotMover {
   void close_ports();
   Errno make_workers(unsigned count);
   bool serve_requests();
+  int serve(const Slot& slot);
+  void retired_round();
   void stand_still();
   MemorySituation machine_now();
   void adopt_inherited_pages();
@@ -166,6 +174,7 @@ class Background final : public LoopHost, private SlotMover {
   TieringLoop loop_{core_, migration_, *chosen_policy(), options_, *this};
   NodeTiers nodes_;
   NodeLoop node_loop_{core_, migration_, options_, *this};
+  Drain drain_{core_, migration_, *this, kernel_node_ops(), kernel_files(), options_.tiers};
   OperationGate gate_;
   GatedSink gated_{gate_, service_, core_.stats};
   bool serving_inline_ = false;

@@ -89,6 +89,8 @@ class Engine final : public ContentSink {
   int request(Request what, std::uintptr_t at, std::size_t bytes);
   int fetch(std::uintptr_t at, std::size_t bytes);
   int advise(std::uintptr_t at, std::size_t bytes, int advice);
+  int drain(int node);
+  int undrain(int node);
 
   // Fills in every number. Any thread.
   void snapshot(StatsSnapshot* out);
@@ -101,6 +103,7 @@ class Engine final : public ContentSink {
     return state() == EngineState::kAwake ? background_.load(std::memory_order_acquire) : nullptr;
   }
   int bring_back(std::uintptr_t at, std::size_t bytes);
+  int ask_of_node(Request what, int node);
   enum class Hold : std::uint8_t { kPin, kUnpin, kSurrender, kRestore };
   void hold(Hold what, std::uintptr_t at, std::size_t bytes);
   static void hold_in(Background& bg, Hold what, std::uintptr_t at, std::size_t bytes);

@@ -11,6 +11,7 @@
 #include <unistd.h>
 
 #include <cerrno>
+#include <cstdlib>
 #include <cstring>
 
 #include "runtime/os/process.h"
@@ -23,15 +24,18 @@
 namespace heaptier::os {
 namespace {
 
+// The number behind a key ("\nSeccomp:") of the thread's status; -1: not there.
+int status_number(const char* key) {
+  char text[4096];
+  if (read_file("/proc/thread-self/status", text, sizeof text) <= 0) return -1;
+  const char* line = std::strstr(text, key);
+  return line == nullptr ? -1 : std::atoi(line + std::strlen(key));
+}
+
 // 0: none, 1: strict, 2: filter.
 int seccomp_mode() {
-  char text[4096];
-  if (read_file("/proc/thread-self/status", text, sizeof text) <= 0) return 0;
-  const char* line = std::strstr(text, "\nSeccomp:");
-  if (line == nullptr) return 0;
-  line += std::strlen("\nSeccomp:");
-  while (*line == ' ' || *line == '\t') ++line;
-  return *line - '0';
+  const int mode = status_number("\nSeccomp:");
+  return mode < 0 ? 0 : mode;
 }
 
 // Everything that heaptier's threads ask of the kernel, with arguments that do nothing. A filter
@@ -74,6 +78,7 @@ void try_all(bool nodes) {
   raw_syscall(SYS_get_mempolicy, nullptr, nullptr, 0UL, nullptr, 0UL);
   raw_syscall(SYS_move_pages, 0, 0UL, nullptr, nullptr, nullptr, 0);
   raw_syscall(SYS_getcpu, nullptr, nullptr, nullptr);
+  raw_syscall(SYS_mbind, 0UL, 0UL, 0, nullptr, 0UL, 0U);
 }
 
 }  // namespace
@@ -96,6 +101,11 @@ bool filter_would_kill(bool nodes) {
     got = raw_syscall(SYS_wait4, child, &status, __WALL, nullptr);
   } while (got < 0 && errno == EINTR);
   return got != child || !WIFEXITED(status);
+}
+
+unsigned seccomp_filters() {
+  const int filters = status_number("\nSeccomp_filters:");
+  return filters >= 0 ? static_cast<unsigned>(filters) : seccomp_mode() != 0 ? 1 : 0;
 }
 
 }  // namespace heaptier::os
