@@ -5,6 +5,7 @@
 
 #include "policies/registry.h"
 #include "runtime/bootstrap_heap.h"
+#include "runtime/control_answers.h"
 #include "runtime/discard.h"
 #include "runtime/engine.h"
 #include "runtime/os/futex.h"
@@ -25,6 +26,7 @@ constexpr unsigned kMostLanes = 4;
 constexpr unsigned kFirstProbation = 12;
 constexpr Nanos kSuperviseEvery = millis(1);
 constexpr Nanos kGiveWayEvery = micros(100);
+constexpr Nanos kClientWaits = millis(5);
 
 unsigned shards_for(const Options& options) {
   if (options.handlers != 0) return std::bit_floor(options.handlers);
@@ -349,11 +351,15 @@ void Background::retired_round() {
   core_.high_pages.store(UINT64_MAX, std::memory_order_relaxed);
   core_.low_pages.store(UINT64_MAX, std::memory_order_relaxed);
   drain_.end_all();
+  control_.close();
 }
 
 void Background::rounds() {
   Nanos next_tick{};
   faults_seen_at_ = core_.ops.now();  // a fork's child may fault at once
+  // Where the application shares the descriptors it could close them.
+  if (!some_inline()) control_.open(options_, in_child_, faults_seen_at_);
+  ControlAnswersOf answers(*this);
   for (;;) {
     between_steps();
     const bool asked = serve_requests();
@@ -367,6 +373,7 @@ void Background::rounds() {
         next_tick = core_.ops.now() + pause_length();
       }
       drain_.step(core_.ops.now());
+      control_.round(answers, now);
     }
     compact_pool(now);
     if (now >= next_pin_look_) {
@@ -376,6 +383,7 @@ void Background::rounds() {
     cpu_time_.store(os::thread_cpu_time().v, std::memory_order_relaxed);
     if (asked) continue;
     Nanos sleep = drain_.until_step(core_.ops.now(), pause_length());
+    if (control_.busy()) sleep = std::min(sleep, kClientWaits);
     if (serving()) {
       const std::uint64_t seen = core_.stats.faults.get();
       if (seen != faults_seen_) {

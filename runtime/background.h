@@ -11,6 +11,7 @@
 #include "runtime/base/ports.h"
 #include "runtime/config/options.h"
 #include "runtime/content.h"
+#include "runtime/control.h"
 #include "runtime/core.h"
 #include "runtime/drain.h"
 #include "runtime/dual_port.h"
@@ -87,7 +88,10 @@ class Background final : public LoopHost, private SlotMover {
   void thaw();
   void go_on();
   // The process is about to end.
-  void hurry() { faults_.hurry(); }
+  void hurry() {
+    faults_.hurry();
+    control_.leave();
+  }
   // In the child: what threads held that are not there.
   void forget_others();
   // In the child, instead of the next, where nothing has ever been demoted: ready for start() when
@@ -103,6 +107,8 @@ class Background final : public LoopHost, private SlotMover {
   ZPool& zpool() { return zpool_; }
   const TieringLoop& loop() const { return loop_; }
   const NodeLoop& node_loop() const { return node_loop_; }
+  // The background thread's.
+  Drain& drain() { return drain_; }
   LoopStats fault_stats() const { return faults_.running() ? faults_.stats() : LoopStats{}; }
   Nanos cpu_time() const { return {cpu_time_.load(std::memory_order_relaxed)}; }
   Source source() const { return source_; }
@@ -175,6 +181,7 @@ class Background final : public LoopHost, private SlotMover {
   NodeTiers nodes_;
   NodeLoop node_loop_{core_, migration_, options_, *this};
   Drain drain_{core_, migration_, *this, kernel_node_ops(), kernel_files(), options_.tiers};
+  Control control_{core_.stats};
   OperationGate gate_;
   GatedSink gated_{gate_, service_, core_.stats};
   bool serving_inline_ = false;

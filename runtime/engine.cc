@@ -493,6 +493,7 @@ void Engine::snapshot(StatsSnapshot* out) {
   if (bg == nullptr) return;
   Core& core = bg->core();
   out->resident_pages = core.table.total(PageState::kResident);
+  out->unmanaged_pages = core.unmanaged_pages.load(std::memory_order_relaxed);
   out->clean_pages = core.table.total(PageState::kClean);
   out->parked_pages = core.table.total(PageState::kParked);
   out->stored_pages = core.table.total(PageState::kStored);
