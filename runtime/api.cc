@@ -95,6 +95,16 @@ int heaptier_nodes(const void* p, size_t bytes, int* nodes) {
   return engine().nodes(address(p), bytes, nodes);
 }
 
+int heaptier_drain(int node) {
+  ErrnoKeeper keep;
+  return engine().drain(node);
+}
+
+int heaptier_undrain(int node) {
+  ErrnoKeeper keep;
+  return engine().undrain(node);
+}
+
 size_t heaptier_stats_json(char* out, size_t n) {
   ErrnoKeeper keep;
   heaptier::StatsSnapshot now;

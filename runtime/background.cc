@@ -5,6 +5,7 @@
 
 #include "policies/registry.h"
 #include "runtime/bootstrap_heap.h"
+#include "runtime/control_answers.h"
 #include "runtime/discard.h"
 #include "runtime/engine.h"
 #include "runtime/os/futex.h"
@@ -25,6 +26,7 @@ constexpr unsigned kMostLanes = 4;
 constexpr unsigned kFirstProbation = 12;
 constexpr Nanos kSuperviseEvery = millis(1);
 constexpr Nanos kGiveWayEvery = micros(100);
+constexpr Nanos kClientWaits = millis(5);
 
 unsigned shards_for(const Options& options) {
   if (options.handlers != 0) return std::bit_floor(options.handlers);
@@ -273,6 +275,16 @@ int Background::serve(const Asked& asked) {
       return hand_.warm(asked.first, asked.pages);
     case Request::kParkLazily:
       return hand_.park_lazily(asked.first, asked.pages, asked.tier);
+    case Request::kDrain:
+      return -drain_.begin(asked.first.v).code;
+    case Request::kUndrain:
+      return -drain_.end(asked.first.v).code;
+    case Request::kDrained: {
+      const DrainReport report = drain_.report(asked.first.v);
+      if (!report.draining) return -ECANCELED;
+      if (!report.settled) return -EAGAIN;
+      return static_cast<int>(std::min<std::uint64_t>(report.left_in_all(), INT32_MAX));
+    }
     case Request::kRetire:
       break;
   }
@@ -343,9 +355,20 @@ void Background::tick(Nanos now) {
   }
 }
 
+// Tiering is over (Engine::retire).
+void Background::retired_round() {
+  core_.high_pages.store(UINT64_MAX, std::memory_order_relaxed);
+  core_.low_pages.store(UINT64_MAX, std::memory_order_relaxed);
+  drain_.end_all();
+  control_.close();
+}
+
 void Background::rounds() {
   Nanos next_tick{};
   faults_seen_at_ = core_.ops.now();  // a fork's child may fault at once
+  // Where the application shares the descriptors it could close them.
+  if (!some_inline()) control_.open(options_, in_child_, faults_seen_at_);
+  ControlAnswersOf answers(*this);
   for (;;) {
     between_steps();
     const bool asked = serve_requests();
@@ -353,11 +376,14 @@ void Background::rounds() {
     const Nanos now = core_.ops.now();
     const bool kicked = core_.kicked.exchange(0, std::memory_order_acq_rel) != 0;
     if (core_.retired.load(std::memory_order_relaxed)) {
-      core_.high_pages.store(UINT64_MAX, std::memory_order_relaxed);
-      core_.low_pages.store(UINT64_MAX, std::memory_order_relaxed);
-    } else if (now >= next_tick || kicked) {
-      tick(now);
-      next_tick = core_.ops.now() + pause_length();
+      retired_round();
+    } else {
+      if (now >= next_tick || kicked) {
+        tick(now);
+        next_tick = core_.ops.now() + pause_length();
+      }
+      drain_.step(core_.ops.now());
+      control_.round(answers, now);
     }
     compact_pool(now);
     if (now >= next_pin_look_) {
@@ -366,7 +392,8 @@ void Background::rounds() {
     }
     cpu_time_.store(os::thread_cpu_time().v, std::memory_order_relaxed);
     if (asked) continue;
-    Nanos sleep = pause_length();
+    Nanos sleep = drain_.until_step(core_.ops.now(), pause_length());
+    if (control_.busy()) sleep = std::min(sleep, kClientWaits);
     if (serving()) {
       const std::uint64_t seen = core_.stats.faults.get();
       if (seen != faults_seen_) {

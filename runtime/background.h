@@ -11,12 +11,16 @@
 #include "runtime/base/ports.h"
 #include "runtime/config/options.h"
 #include "runtime/content.h"
+#include "runtime/control.h"
 #include "runtime/core.h"
+#include "runtime/drain.h"
 #include "runtime/dual_port.h"
 #include "runtime/fault_service.h"
 #include "runtime/hand_moves.h"
 #include "runtime/migration.h"
 #include "runtime/node_loop.h"
+#include "runtime/os/kernel_files.h"
+#include "runtime/os/kernel_nodes.h"
 #include "runtime/tiering_loop.h"
 #include "runtime/tiers/zpool.h"
 #include "uffd/fault_loop.h"
@@ -33,6 +37,9 @@ enum class Request : std::uint8_t {
   kCool,
   kWarm,
   kParkLazily,
+  kDrain,    // of these the page is a node's number (drain.h)
+  kDrained,  // pages left, or -EAGAIN: it goes on; -ECANCELED: nobody asked, or it was ended
+  kUndrain,
 };
 
 struct Asked {
@@ -94,7 +101,10 @@ class Background final : public LoopHost, private SlotMover {
   void thaw();
   void go_on();
   // The process is about to end.
-  void hurry() { faults_.hurry(); }
+  void hurry() {
+    faults_.hurry();
+    control_.leave();
+  }
   // In the child: what threads held that are not there.
   void forget_others();
   // In the child, instead of the next, where nothing has ever been demoted: ready for start() when
@@ -110,6 +120,8 @@ class Background final : public LoopHost, private SlotMover {
   ZPool& zpool() { return zpool_; }
   const TieringLoop& loop() const { return loop_; }
   const NodeLoop& node_loop() const { return node_loop_; }
+  // The background thread's.
+  Drain& drain() { return drain_; }
   LoopStats fault_stats() const { return faults_.running() ? faults_.stats() : LoopStats{}; }
   Nanos cpu_time() const { return {cpu_time_.load(std::memory_order_relaxed)}; }
   Source source() const { return source_; }
@@ -147,6 +159,7 @@ class Background final : public LoopHost, private SlotMover {
   Errno make_workers(unsigned count);
   bool serve_requests();
   int serve(const Asked& asked);
+  void retired_round();
   void stand_still();
   MemorySituation machine_now();
   void adopt_inherited_pages();
@@ -179,6 +192,8 @@ class Background final : public LoopHost, private SlotMover {
   NodeTiers nodes_;
   NodeLoop node_loop_{core_, migration_, options_, *this};
   HandMoves hand_{core_, migration_, loop_, *this, options_.tiers};
+  Drain drain_{core_, migration_, *this, kernel_node_ops(), kernel_files(), options_.tiers};
+  Control control_{core_.stats};
   OperationGate gate_;
   GatedSink gated_{gate_, service_, core_.stats};
   bool serving_inline_ = false;

@@ -418,6 +418,25 @@ int Engine::advise(std::uintptr_t at, std::size_t bytes, int advice) {
   }
 }
 
+int Engine::ask_of_node(Request what, int node) {
+  if (node < 0 || static_cast<unsigned>(node) >= kMaxNodes) return -EINVAL;
+  if (state() == EngineState::kDormant) wake();
+  Background* bg = background();
+  if (bg == nullptr || bg->core().retired.load(std::memory_order_relaxed)) return -ENOTSUP;
+  return bg->ask({what, PageIndex{static_cast<std::uint32_t>(node)}});
+}
+
+int Engine::drain(int node) {
+  int result = ask_of_node(Request::kDrain, node);
+  if (result < 0) return result;
+  while ((result = ask_of_node(Request::kDrained, node)) == -EAGAIN) os::sleep_for(millis(5));
+  return result;
+}
+
+int Engine::undrain(int node) {
+  return ask_of_node(Request::kUndrain, node);
+}
+
 void Engine::fork_stop() {
   waking_.lock();
   fork_began_ = ops_->now();
@@ -499,6 +518,7 @@ void Engine::snapshot(StatsSnapshot* out) {
   if (bg == nullptr) return;
   Core& core = bg->core();
   out->resident_pages = core.table.total(PageState::kResident);
+  out->unmanaged_pages = core.unmanaged_pages.load(std::memory_order_relaxed);
   out->clean_pages = core.table.total(PageState::kClean);
   out->parked_pages = core.table.total(PageState::kParked);
   out->stored_pages = core.table.total(PageState::kStored);

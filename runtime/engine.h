@@ -97,6 +97,8 @@ class Engine final : public ContentSink {
   int move(void* const* pages, const int* tiers, int* status, std::size_t count, unsigned flags);
   int move_lazily(std::uintptr_t at, std::size_t bytes, int tier);
   int nodes(std::uintptr_t at, std::size_t bytes, int* nodes);
+  int drain(int node);
+  int undrain(int node);
 
   // Fills in every number. Any thread.
   void snapshot(StatsSnapshot* out);
@@ -114,6 +116,7 @@ class Engine final : public ContentSink {
   int warm(std::uintptr_t at, std::size_t bytes);
   // Has the background thread serve the batch, and fetches what it needs fetched for that.
   void serve(Background& bg, HandBatch& batch);
+  int ask_of_node(Request what, int node);
   enum class Hold : std::uint8_t { kPin, kUnpin, kSurrender, kRestore };
   void hold(Hold what, std::uintptr_t at, std::size_t bytes);
   static void hold_in(Background& bg, Hold what, std::uintptr_t at, std::size_t bytes);

@@ -121,6 +121,7 @@ void NodeLoop::look(Nanos now) {
   find_places(now);
   const std::uint32_t limit = core_.space.block_limit();
   std::uint64_t slow = 0;
+  std::uint64_t unmanaged = 0;
   present_pages_ = 0;
   watching_ = false;
   std::fill_n(used_, kMostPlaces, 0);
@@ -130,7 +131,9 @@ void NodeLoop::look(Nanos now) {
     slow += v.slow;
     used_[std::max<unsigned>(v.tier, 1)] += v.slow;
     present_pages_ += std::uint64_t{v.resident} + v.parked;
+    if (!core_.table.block({i}).served()) unmanaged += v.resident;
   }
+  core_.unmanaged_pages.store(unmanaged, std::memory_order_relaxed);
   slow_pages_.store(slow, std::memory_order_relaxed);
   view_.blocks = {blocks_, limit};
   measure_tiers();

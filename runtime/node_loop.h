@@ -4,6 +4,7 @@
 // Thread rule: one thread. Faults are served by others meanwhile.
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
 
 #include "policies/placement.h"
@@ -32,6 +33,10 @@ class NodeLoop {
   Nanos pause_length() const { return pause_; }
   // Pages below the first tier, by the last look. Any thread.
   std::uint64_t slow_pages() const { return slow_pages_.load(std::memory_order_relaxed); }
+  // Pages on a tier, by the last look. The background thread.
+  std::uint64_t pages_on(unsigned t) const {
+    return t == 0 ? present_pages_ - std::min(slow_pages(), present_pages_) : used_[t];
+  }
   // What the first tier may hold. Any thread.
   std::uint64_t fast_bytes() const { return fast_bytes_.load(std::memory_order_relaxed); }
 

@@ -4,6 +4,7 @@
 #include <new>
 
 #include "runtime/bootstrap_heap.h"
+#include "runtime/heap_policy.h"
 
 namespace heaptier {
 
@@ -69,7 +70,8 @@ Errno NodeTiers::make_mover() {
 
 bool NodeTiers::bound(std::uintptr_t at) const {
   NodePolicy policy;
-  return ops_->policy_at(at, &policy).ok() && policy.mode != PolicyMode::kDefault;
+  return ops_->policy_at(at, &policy).ok() && policy.mode != PolicyMode::kDefault &&
+         !is_heap_policy(policy);
 }
 
 unsigned NodeTiers::tier_of(int node) const {
@@ -82,7 +84,7 @@ void NodeTiers::look() {
     std::uint64_t sum = 0;
     for (const unsigned node : tier(t).nodes) {
       NodeRoom room;
-      if (ops_->room(node, &room).failed()) room = {};
+      if (closed_.contains(node) || ops_->room(node, &room).failed()) room = {};
       rooms_[node] = room;
       sum += room.pages;
     }

@@ -61,6 +61,12 @@ class NodeTiers {
   // count(): of no tier, or no node but an errno.
   unsigned tier_of(int node) const;
 
+  // Nodes that are being vacated: from now on they have no room. The background thread's.
+  void close(NodeSet nodes) {
+    closed_ = nodes;
+    look();
+  }
+
   // Sees how much room there is.
   void look();
   std::uint64_t room_pages(unsigned t) const { return room_[t]; }
@@ -84,6 +90,7 @@ class NodeTiers {
   WatchClock clock_;
   std::uint64_t room_[kMaxTiers] = {};
   NodeRoom rooms_[kMaxNodes] = {};
+  NodeSet closed_;  // the background thread's
 };
 
 }  // namespace heaptier

@@ -5,7 +5,8 @@ namespace heaptier::cli {
 
 enum ExitCode : int {
   kSuccess = 0,
-  kFailure = 1,  // doctor: tiering does not work here; any command: the output could not be written
+  kFailure = 1,  // doctor: tiering does not work here; ctl: not reached, or not all has left the
+                 // node; any command: the output could not be written
   kUsage = 2,    // an option, value or command of heaptier's own that is not accepted
   kCannotStart = 125,  // run: heaptier itself cannot do its part (no library)
   kNotExecutable = 126,

@@ -59,7 +59,8 @@ int print_overview() {
       "  heaptier run [options] -- command [args]   run a program with heaptier\n"
       "  heaptier doctor [--json]                   what this host can do, and how to enable the "
       "rest\n"
-      "  heaptier help [run|doctor|options|stats]   this page, or one of its own\n"
+      "  heaptier ctl [PID command]                 what runs with heaptier, and what it does\n"
+      "  heaptier help [run|doctor|ctl|options|stats]  this page, or one of its own\n"
       "  heaptier version\n"
       "\n"
       "Example: heaptier run --fast 50% --stats -- redis-server\n");
@@ -94,6 +95,34 @@ int print_doctor_help() {
       "nodes, fastest first, and why they are ranked so (HEAPTIER_TIERS, if set, says otherwise). "
       "Changes nothing.\n"
       "Exit status: 0 tiering works here, 1 it does not.\n");
+}
+
+int print_ctl_help() {
+  return print(
+      "heaptier ctl [--json]\n"
+      "heaptier ctl PID stats|tiers [--json]\n"
+      "heaptier ctl PID drain node:N [--no-wait] [--json]\n"
+      "heaptier ctl PID undrain node:N [--json]\n"
+      "\n"
+      "Asks processes of this user (root: of every user) that run with heaptier and are awake. "
+      "Alone: which\n"
+      "there are, with the size of their heap, what of it is in memory, on slow memory nodes, and "
+      "stored.\n"
+      "\n"
+      "  stats    the numbers of the exit report, now (`heaptier help stats`)\n"
+      "  tiers    the chain of tiers: what of the heap is on each, and its room\n"
+      "  drain    vacates a memory node of the chain: its pages go to the other nodes, and new "
+      "memory stays\n"
+      "           off it while those have room. Waits until all that can go has gone; with "
+      "--no-wait it\n"
+      "           goes on by itself. What it is interrupted in goes on, too, until undrain.\n"
+      "  undrain  lets memory come from there again\n"
+      "\n"
+      "Exit status: 0 done, and after drain the node holds nothing of the heap; 1 something is "
+      "left there\n"
+      "(which, and why, is said), or the process cannot be reached; 2 a command, process id or "
+      "node that is\n"
+      "not accepted.\n");
 }
 
 int print_options(bool markdown) {

@@ -4,6 +4,7 @@
 #include <string>
 #include <vector>
 
+#include "preload/cli/ctl.h"
 #include "preload/cli/doctor.h"
 #include "preload/cli/exit_codes.h"
 #include "preload/cli/help.h"
@@ -44,6 +45,17 @@ int doctor_command(int argc, char** argv) {
   return doctor(json);
 }
 
+int ctl_command(int argc, char** argv) {
+  CLI::App app;
+  CtlWords words;
+  app.add_flag("--json", words.json);
+  app.add_flag("--no-wait", words.no_wait);
+  app.add_option("words", words.words);
+  const int parsed = parse(app, argc, argv);
+  if (parsed != 0) return parsed < 0 ? print_ctl_help() : parsed;
+  return ctl(words);
+}
+
 int help_command(int argc, char** argv) {
   CLI::App app;
   bool markdown = false;
@@ -57,8 +69,9 @@ int help_command(int argc, char** argv) {
   if (markdown) return usage("help: --markdown is for `help options` and `help stats`");
   if (topic == "run") return print_run_help();
   if (topic == "doctor") return print_doctor_help();
+  if (topic == "ctl") return print_ctl_help();
   if (topic.empty() || topic == "help" || topic == "version") return print_overview();
-  return usage("help: no page named " + topic + "; there are run, doctor, options and stats");
+  return usage("help: no page named " + topic + "; there are run, doctor, ctl, options and stats");
 }
 
 int version_command(int argc, char** argv) {
@@ -73,11 +86,12 @@ int dispatch(int argc, char** argv) {
   const std::string command = argv[1];
   if (command == "run") return run(argc - 1, argv + 1);
   if (command == "doctor") return doctor_command(argc - 1, argv + 1);
+  if (command == "ctl") return ctl_command(argc - 1, argv + 1);
   if (command == "help" || command == "--help" || command == "-h") {
     return help_command(argc - 1, argv + 1);
   }
   if (command == "version" || command == "--version") return version_command(argc - 1, argv + 1);
-  return usage("there is no command " + command + "; there are run, doctor, help and version");
+  return usage("there is no command " + command + "; there are run, ctl, doctor, help and version");
 }
 
 }  // namespace

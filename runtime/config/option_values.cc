@@ -38,6 +38,8 @@ constexpr Word<HugeMode> kHugeModes[] = {
     {"auto", HugeMode::kAuto}, {"always", HugeMode::kAlways}, {"never", HugeMode::kNever}};
 constexpr Word<FaultMode> kFaultModes[] = {{"handler", FaultMode::kHandler},
                                            {"inline", FaultMode::kInline}};
+constexpr Word<ControlMode> kControlModes[] = {{"on", ControlMode::kOn},
+                                               {"off", ControlMode::kOff}};
 constexpr Word<bool> kSwitches[] = {{"0", false}, {"1", true}};
 constexpr Word<std::uint32_t> kHandlerCounts[] = {{"auto", 0}, {"1", 1}, {"2", 2},
                                                   {"4", 4},    {"8", 8}, {"16", 16}};
@@ -229,6 +231,9 @@ ParseResult parse_value(OptionId, std::string_view text, HugeMode* out) {
 ParseResult parse_value(OptionId, std::string_view text, FaultMode* out) {
   return parse_word(kFaultModes, text, out);
 }
+ParseResult parse_value(OptionId, std::string_view text, ControlMode* out) {
+  return parse_word(kControlModes, text, out);
+}
 ParseResult parse_value(OptionId, std::string_view text, bool* out) {
   return parse_word(kSwitches, text, out);
 }
@@ -329,6 +334,9 @@ void write_value(OptionId, HugeMode value, TextWriter& out) {
 }
 void write_value(OptionId, FaultMode value, TextWriter& out) {
   write_word(kFaultModes, value, out);
+}
+void write_value(OptionId, ControlMode value, TextWriter& out) {
+  write_word(kControlModes, value, out);
 }
 void write_value(OptionId, bool value, TextWriter& out) {
   write_word(kSwitches, value, out);

@@ -16,6 +16,7 @@ ParseResult parse_value(OptionId id, std::string_view text, CodecSpec* out);
 ParseResult parse_value(OptionId id, std::string_view text, HugeMode* out);
 ParseResult parse_value(OptionId id, std::string_view text, FaultMode* out);
 ParseResult parse_value(OptionId id, std::string_view text, StatsOutput* out);
+ParseResult parse_value(OptionId id, std::string_view text, ControlMode* out);
 ParseResult parse_value(OptionId id, std::string_view text, bool* out);
 ParseResult parse_value(OptionId id, std::string_view text,
                         std::uint32_t* out);  // HANDLERS, HINT_BUDGET
@@ -30,6 +31,7 @@ void write_value(OptionId id, const CodecSpec& value, TextWriter& out);
 void write_value(OptionId id, HugeMode value, TextWriter& out);
 void write_value(OptionId id, FaultMode value, TextWriter& out);
 void write_value(OptionId id, const StatsOutput& value, TextWriter& out);
+void write_value(OptionId id, ControlMode value, TextWriter& out);
 void write_value(OptionId id, bool value, TextWriter& out);
 void write_value(OptionId id, std::uint32_t value, TextWriter& out);
 void write_value(OptionId id, std::uint64_t value, TextWriter& out);

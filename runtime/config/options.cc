@@ -1,5 +1,7 @@
 #include "runtime/config/options.h"
 
+#include <cstring>
+
 #include "runtime/base/words.h"
 #include "runtime/config/option_values.h"
 #include "runtime/config/text_writer.h"
@@ -8,6 +10,7 @@ namespace heaptier {
 namespace {
 
 constexpr std::string_view kPrefix = "HEAPTIER_";
+constexpr std::string_view kRuntimeDir = "XDG_RUNTIME_DIR=";
 
 constexpr OptionInfo kTable[] = {
 #define HEAPTIER_OPTION(NAME, Id, field, flag, bare, fallback, accepted, help) \
@@ -99,6 +102,13 @@ void take_stats_pid(std::string_view value, Options* out, Diagnostics* diagnosti
                     " is not accepted; accepted: a process id; every process reports instead"});
 }
 
+void take_runtime_dir(std::string_view value, Options* out) {
+  if (!value.starts_with('/') || value.size() >= kMaxRuntimeDir || out->runtime_dir[0] != '\0') {
+    return;
+  }
+  std::memcpy(out->runtime_dir, value.data(), value.size());
+}
+
 // `name` without the prefix.
 void take_variable(std::string_view name, std::string_view value, Options* out,
                    Diagnostics* diagnostics) {
@@ -164,8 +174,13 @@ void parse_environment(const char* const* envp, Options* out, Diagnostics* diagn
     const char* p = *envp;
     std::size_t i = 0;
     while (i < kPrefix.size() && p[i] == kPrefix[i]) ++i;
-    if (i < kPrefix.size()) continue;
+    if (i < kPrefix.size() && (i != 0 || p[0] != kRuntimeDir[0])) continue;
     const std::string_view entry = p;
+    if (entry.starts_with(kRuntimeDir)) {
+      take_runtime_dir(config::tail(entry, kRuntimeDir.size()), out);
+      continue;
+    }
+    if (i < kPrefix.size()) continue;
     const std::size_t equals = entry.find('=');
     if (equals == std::string_view::npos || equals + 1 == entry.size()) continue;
     take_variable(config::tail(entry.substr(0, equals), kPrefix.size()),

@@ -82,6 +82,7 @@ enum class HeapKind : std::uint8_t { kJemalloc, kMimalloc, kNone };
 enum class PolicyKind : std::uint8_t { kHotset, kNone };
 enum class HugeMode : std::uint8_t { kAuto, kAlways, kNever };
 enum class FaultMode : std::uint8_t { kHandler, kInline };
+enum class ControlMode : std::uint8_t { kOn, kOff };
 
 struct CodecSpec {
   enum class Kind : std::uint8_t { kLz4, kZstd };
@@ -90,6 +91,9 @@ struct CodecSpec {
   friend bool operator==(const CodecSpec&, const CodecSpec&) = default;
 };
 
+// Longest folder that control sockets may lie below: the name of a socket has 108 characters in
+// all.
+inline constexpr std::size_t kMaxRuntimeDir = 80;   // with the closing NUL
 inline constexpr std::size_t kMaxStatsPath = 1024;  // with the closing NUL
 struct StatsOutput {
   enum class Kind : std::uint8_t { kOff, kText, kJson };
@@ -111,12 +115,16 @@ struct Options {
   std::uint32_t handlers = 0;                          // 0: auto
   std::uint64_t wake_bytes = std::uint64_t{64} << 20;  // 0: at once
   std::uint32_t hint_budget = 100;                     // hundredths of a percent of one CPU
+  ControlMode control = ControlMode::kOn;
   StatsOutput stats;
   bool verbose = false;
   bool disable = false;
 
   // Internal: the process that reports (0: every process). From HEAPTIER_STATS_PID.
   std::uint32_t stats_pid = 0;
+  // Of the session that the program was started in (XDG_RUNTIME_DIR). Empty: there is none, it is
+  // no absolute path, or it is too long for a socket's name.
+  char runtime_dir[kMaxRuntimeDir] = {};
   // Where each value came from; kRefused: the default, because what was given was not accepted.
   OptionSource source[kOptionCount] = {};
 

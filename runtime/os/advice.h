@@ -11,6 +11,7 @@ inline constexpr int kAdviceNoHuge = 15;
 inline constexpr int kAdviceDontFork = 10;
 inline constexpr int kAdviceDontDump = 16;
 inline constexpr int kAdviceWipeOnFork = 18;
+inline constexpr int kAdviceCold = 20;      // of a part of a huge page: takes it apart
 inline constexpr int kAdviceCollapse = 25;  // Linux 6.1
 
 }  // namespace heaptier::os

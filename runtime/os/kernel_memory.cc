@@ -44,7 +44,8 @@ constexpr std::size_t kMaxIov = 512;
 
 static_assert(os::kAdviceDontNeed == MADV_DONTNEED && os::kAdviceFree == MADV_FREE &&
               os::kAdviceHuge == MADV_HUGEPAGE && os::kAdviceNoHuge == MADV_NOHUGEPAGE &&
-              os::kAdviceDontFork == MADV_DONTFORK && os::kAdviceDontDump == MADV_DONTDUMP);
+              os::kAdviceDontFork == MADV_DONTFORK && os::kAdviceDontDump == MADV_DONTDUMP &&
+              os::kAdviceCold == MADV_COLD);
 
 // The system calls below go round the library's wrappers: mmap and friends are interposed by
 // preload/, and what heaptier does to its own memory is not the application's doing.

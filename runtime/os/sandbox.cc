@@ -5,12 +5,14 @@
 #include <sched.h>
 #include <sys/eventfd.h>
 #include <sys/mman.h>
+#include <sys/socket.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
 
 #include <cerrno>
+#include <cstdlib>
 #include <cstring>
 
 #include "runtime/os/process.h"
@@ -23,15 +25,18 @@
 namespace heaptier::os {
 namespace {
 
+// The number behind a key ("\nSeccomp:") of the thread's status; -1: not there.
+int status_number(const char* key) {
+  char text[4096];
+  if (read_file("/proc/thread-self/status", text, sizeof text) <= 0) return -1;
+  const char* line = std::strstr(text, key);
+  return line == nullptr ? -1 : std::atoi(line + std::strlen(key));
+}
+
 // 0: none, 1: strict, 2: filter.
 int seccomp_mode() {
-  char text[4096];
-  if (read_file("/proc/thread-self/status", text, sizeof text) <= 0) return 0;
-  const char* line = std::strstr(text, "\nSeccomp:");
-  if (line == nullptr) return 0;
-  line += std::strlen("\nSeccomp:");
-  while (*line == ' ' || *line == '\t') ++line;
-  return *line - '0';
+  const int mode = status_number("\nSeccomp:");
+  return mode < 0 ? 0 : mode;
 }
 
 // Everything that heaptier's threads ask of the kernel, with arguments that do nothing. A filter
@@ -74,11 +79,39 @@ void try_all(bool nodes) {
   raw_syscall(SYS_get_mempolicy, nullptr, nullptr, 0UL, nullptr, 0UL);
   raw_syscall(SYS_move_pages, 0, 0UL, nullptr, nullptr, nullptr, 0);
   raw_syscall(SYS_getcpu, nullptr, nullptr, nullptr);
+  raw_syscall(SYS_mbind, 0UL, 0UL, 0, nullptr, 0UL, 0U);
 }
 
-}  // namespace
+void try_control() {
+  constexpr unsigned kFlags = O_CLOEXEC | O_NONBLOCK;
+  char none[16];
+  raw_syscall(SYS_socket, AF_UNIX, SOCK_SEQPACKET | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+  raw_syscall(SYS_connect, -1, nullptr, 0U);
+  raw_syscall(SYS_bind, -1, nullptr, 0U);
+  raw_syscall(SYS_listen, -1, 0);
+  raw_syscall(SYS_accept4, -1, nullptr, nullptr, kFlags);
+  raw_syscall(SYS_getsockopt, -1, SOL_SOCKET, SO_PEERCRED, nullptr, nullptr);
+  raw_syscall(SYS_recvfrom, -1, none, 0UL, 0, nullptr, nullptr);
+  raw_syscall(SYS_sendto, -1, none, 0UL, MSG_NOSIGNAL, nullptr, 0U);
+  raw_syscall(SYS_openat, -1, "", kFlags);
+  raw_syscall(SYS_newfstatat, -1, "", nullptr, 0);
+  raw_syscall(SYS_fstat, -1, nullptr);
+  raw_syscall(SYS_fchmod, -1, 0U);
+  raw_syscall(SYS_fchmodat, -1, "", 0U);
+  raw_syscall(SYS_mkdirat, -1, "", 0U);
+  raw_syscall(SYS_mknodat, -1, "", 0U, 0U);
+  raw_syscall(SYS_unlinkat, -1, "", 0);
+#ifdef SYS_unlink
+  raw_syscall(SYS_unlink, nullptr);
+#endif
+  raw_syscall(SYS_getdents64, -1, none, 0);
+  raw_syscall(SYS_kill, 0x7fffffff, 0);  // beyond every process number
+  raw_syscall(SYS_geteuid);
+  raw_syscall(SYS_getpid);
+}
 
-bool filter_would_kill(bool nodes) {
+// Whether a process of its own dies of it.
+bool would_kill(void (*what)()) {
   const int mode = seccomp_mode();
   if (mode == 0) return false;
   if (mode != 2) return true;
@@ -87,7 +120,7 @@ bool filter_would_kill(bool nodes) {
   const long child = raw_syscall(SYS_clone, 0UL, nullptr, nullptr, nullptr, 0UL);
   if (child < 0) return true;
   if (child == 0) {
-    try_all(nodes);
+    what();
     for (;;) raw_syscall(SYS_exit_group, 0);
   }
   int status = 0;
@@ -96,6 +129,21 @@ bool filter_would_kill(bool nodes) {
     got = raw_syscall(SYS_wait4, child, &status, __WALL, nullptr);
   } while (got < 0 && errno == EINTR);
   return got != child || !WIFEXITED(status);
+}
+
+}  // namespace
+
+bool filter_would_kill(bool nodes) {
+  return would_kill(nodes ? [] { try_all(true); } : [] { try_all(false); });
+}
+
+bool filter_would_kill_control() {
+  return would_kill(try_control);
+}
+
+unsigned seccomp_filters() {
+  const int filters = status_number("\nSeccomp_filters:");
+  return filters >= 0 ? static_cast<unsigned>(filters) : seccomp_mode() != 0 ? 1 : 0;
 }
 
 }  // namespace heaptier::os

@@ -9,9 +9,11 @@
 #include <algorithm>
 #include <cstdint>
 #include <map>
+#include <utility>
 #include <vector>
 
 #include "runtime/base/node_ops.h"
+#include "runtime/base/ports.h"
 
 namespace heaptier::test {
 
@@ -33,6 +35,8 @@ class FakeNodes final : public NodeOps {
   std::vector<unsigned> compactable;  // a huge page finds room there while 512 pages are free
   // Somebody else takes so many pages of a node before each move_pages call.
   std::map<unsigned, std::uint64_t> thief;
+  std::vector<std::pair<AddressRange, NodePolicy>> policies;  // by mbind; the last one counts
+  NodePolicy own_policy;                                      // the thread's
   Nanos clock{1'000'000'000};
   std::vector<Nanos> pauses;
   std::uint64_t calls = 0;
@@ -118,13 +122,20 @@ class FakeNodes final : public NodeOps {
     }
     return kOk;
   }
-  Errno set_policy(std::uintptr_t, std::size_t, const NodePolicy&, bool) override { return step(); }
-  Errno policy_at(std::uintptr_t, NodePolicy* out) override {
+  Errno set_policy(std::uintptr_t at, std::size_t bytes, const NodePolicy& policy, bool) override {
+    const Errno e = step();
+    if (e.ok()) policies.push_back({{at, bytes}, policy});
+    return e;
+  }
+  Errno policy_at(std::uintptr_t at, NodePolicy* out) override {
     *out = {};
+    for (const auto& [range, policy] : policies) {
+      if (at - range.start < range.bytes) *out = policy;
+    }
     return step();
   }
   Errno policy_of_this_thread(NodePolicy* out) override {
-    *out = {};
+    *out = own_policy;
     return step();
   }
   Errno room(unsigned node, NodeRoom* out) override {

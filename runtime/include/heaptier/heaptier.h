@@ -54,8 +54,8 @@ HEAPTIER_API int heaptier_park(void* p, size_t bytes);
 HEAPTIER_API int heaptier_fetch(void* p, size_t bytes);
 
 enum heaptier_advice {
-  /* Bring back, up to the first tier if that has room, and never demote or move until unpinned.
-   * Pins count, and are kept for whole pageblocks of 2 MiB. */
+  /* Bring back, up to the first tier if that has room, and never demote or move until unpinned (but
+   * see heaptier_drain). Pins count, and are kept for whole pageblocks of 2 MiB. */
   HEAPTIER_PIN = 1,
   HEAPTIER_UNPIN = 2,
   /* Each page one tier down: to the next nodes of the chain, from the last of them to the store.
@@ -127,7 +127,8 @@ HEAPTIER_API int heaptier_nodes(const void* p, size_t bytes, int* nodes);
 typedef struct heaptier_heap heaptier_heap;
 enum heaptier_heap_flags {
   HEAPTIER_HEAP_MOVABLE = 0,
-  HEAPTIER_HEAP_UNMOVABLE = 1,   /* never hinted, moved or stored: DMA and registered buffers */
+  HEAPTIER_HEAP_UNMOVABLE = 1, /* never hinted, moved or stored: DMA and registered buffers (but see
+                                  heaptier_drain) */
   HEAPTIER_HEAP_RECLAIMABLE = 2, /* may be discarded under pressure and then reads as zero */
   HEAPTIER_HEAP_USER_ONLY = 4 /* never passed to a system call: faults are resolved in the faulting
                                  thread (SIGBUS), which is faster; a system call on it may fail with
@@ -143,6 +144,20 @@ HEAPTIER_API void heaptier_heap_destroy(heaptier_heap* heap);
  * of memory. */
 HEAPTIER_API void* heaptier_heap_alloc(heaptier_heap* heap, size_t bytes, size_t align);
 HEAPTIER_API void heaptier_free(void* p);
+
+/* Vacates a memory node: what of the heap lies there goes to the other nodes of the chain (of the
+ * same tier, else of the next ones down, else of those above), and new memory stays off it while
+ * the others have room, until heaptier_undrain. Everything in the heap goes, unmovable heaps and
+ * pinned memory too, but not what the kernel holds in its place (buffers registered for DMA) or the
+ * application has bound by mbind. Waits until all that can go has gone, which may be seconds; other
+ * threads run meanwhile. Returns how many pages are left there, 0: none. What appears there
+ * later goes, too, in the background; a forked child inherits all this.
+ * -EINVAL: no node's number (0 to 63). -ENODEV: no node of the chain. -EBUSY: the chain has no
+ * other node that it could go to. -ENOTSUP: tiering is off, or this host does not say where pages
+ * are. -ECANCELED: another thread has ended it. */
+HEAPTIER_API int heaptier_drain(int node);
+/* Memory may come from the node again. 0; -ENODEV: it was not being vacated; others as above. */
+HEAPTIER_API int heaptier_undrain(int node);
 
 /* The statistics as one JSON object (the same numbers as the exit report). Returns the length it
  * has, like snprintf; writes at most n bytes with a closing NUL. */

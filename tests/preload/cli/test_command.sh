@@ -48,7 +48,7 @@ h() { "$heaptier" "$@"; }
 
 # --- the command itself
 expect 2 'heaptier: no command given; `heaptier help` lists them' '' h
-expect 2 'heaptier: there is no command rn; there are run, doctor, help and version' '' h rn
+expect 2 'heaptier: there is no command rn; there are run, ctl, doctor, help and version' '' h rn
 expect 0 '' '*' h help
 expect 0 '' '*' h --help
 expect 0 '' '*' h -h
@@ -62,7 +62,7 @@ expect 0 '' '*' h help stats
 expect 0 '' '*' h help stats --markdown
 expect 0 '' '*' h version
 expect 0 '' "$(h version)" h --version
-expect 2 'heaptier: help: no page named optins; there are run, doctor, options and stats' '' h help optins
+expect 2 'heaptier: help: no page named optins; there are run, doctor, ctl, options and stats' '' h help optins
 expect 2 'heaptier: help: --markdown is for `help options` and `help stats`' '' h help --markdown
 expect 2 'heaptier: doctor: The following argument was not expected: --jsn' '' h doctor --jsn
 if [ -w /dev/full ]; then

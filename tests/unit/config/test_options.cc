@@ -266,6 +266,7 @@ TEST(ParseOption, Words) {
                 {OptionId::kHuge, {"auto", "always", "never"}},
                 {OptionId::kFault, {"handler", "inline"}},
                 {OptionId::kHandlers, {"auto", "1", "2", "4", "8", "16"}},
+                {OptionId::kControl, {"on", "off"}},
                 {OptionId::kVerbose, {"0", "1"}},
                 {OptionId::kDisable, {"0", "1"}}};
   for (const auto& c : kCases) {
@@ -331,6 +332,20 @@ TEST(ParseEnvironment, TakesWhatItKnows) {
   EXPECT_FALSE(env.options.reports(78));
   EXPECT_EQ(env.options.source[static_cast<int>(OptionId::kFast)], OptionSource::kEnvironment);
   EXPECT_EQ(env.options.source[static_cast<int>(OptionId::kCodec)], OptionSource::kDefault);
+}
+
+TEST(ParseEnvironment, TheSessionsFolder) {
+  EXPECT_STREQ(Environment({"XDG_RUNTIME_DIR=/run/user/7"}).options.runtime_dir, "/run/user/7");
+  EXPECT_STREQ(Environment({"XDG_RUNTIME_DIR=/a", "XDG_RUNTIME_DIR=/b"}).options.runtime_dir, "/a");
+  for (const char* none : {"XDG_RUNTIME_DIR=", "XDG_RUNTIME_DIR", "XDG_RUNTIME_DIR=run/user/7",
+                           "XDG_RUNTIME_DIRS=/run", "HDG_RUNTIME_DIR=/run", "XDG=/run"}) {
+    const Environment env({none});
+    EXPECT_STREQ(env.options.runtime_dir, "") << none;
+    EXPECT_EQ(env.said(), "") << none;
+  }
+  const std::string longest = "/" + std::string(kMaxRuntimeDir - 2, 'x');
+  EXPECT_EQ(Environment({("XDG_RUNTIME_DIR=" + longest).c_str()}).options.runtime_dir, longest);
+  EXPECT_STREQ(Environment({("XDG_RUNTIME_DIR=" + longest + "x").c_str()}).options.runtime_dir, "");
 }
 
 TEST(ParseEnvironment, WithoutVariables) {

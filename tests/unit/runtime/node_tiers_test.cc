@@ -4,6 +4,7 @@
 #include <gtest/gtest.h>
 
 #include "runtime/config/option_values.h"
+#include "runtime/heap_policy.h"
 #include "runtime/node_moves.h"
 #include "tests/fakes/fake_nodes.h"
 #include "tests/unit/topology/machines.h"
@@ -74,6 +75,30 @@ TEST_F(Tiers, GoToANodeWithRoomTheNearestFirst) {
   EXPECT_EQ(tiers_.target(1, 0, false), -1);
   EXPECT_EQ(tiers_.tier_of(3), 2u);
   EXPECT_EQ(tiers_.tier_of(-ENOENT), 3u);
+}
+
+TEST_F(Tiers, ANodeThatIsBeingVacatedHasNoRoom) {
+  ASSERT_TRUE(tiers_.init(nodes_, files_, chain_).ok());
+  NodeSet closed = NodeSet::of(1);
+  closed.add(2);
+  tiers_.close(closed);
+  EXPECT_EQ(tiers_.room_pages(0), 10000u);
+  EXPECT_EQ(tiers_.room_pages(1), 0u);
+  EXPECT_EQ(tiers_.target(0, 1, true), 0);
+  EXPECT_EQ(tiers_.target(1, 0, false), -1);
+  tiers_.close({});
+  EXPECT_EQ(tiers_.target(0, 1, true), 1);
+}
+
+TEST_F(Tiers, WhatKeepsNewMemoryOffANodeIsNoWishOfTheApplication) {
+  ASSERT_TRUE(tiers_.init(nodes_, files_, chain_).ok());
+  constexpr std::uintptr_t kAt = 0x7f0000000000;
+  EXPECT_FALSE(tiers_.bound(kAt));
+  nodes_.policies.push_back(
+      {{kAt, kPageSize}, {PolicyMode::kPreferredMany, kHeapPolicyFlags, 0b1011}});
+  EXPECT_FALSE(tiers_.bound(kAt));
+  nodes_.policies.push_back({{kAt, kPageSize}, {PolicyMode::kPreferredMany, 0, 0b1011}});
+  EXPECT_TRUE(tiers_.bound(kAt));
 }
 
 TEST_F(Tiers, AHostThatDoesNotSayWherePagesAreIsLeftAlone) {
