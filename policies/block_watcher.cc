@@ -29,8 +29,11 @@ constexpr std::uint64_t kParkCost = 100;
 constexpr std::uint64_t kGlancePages = 4;
 constexpr std::uint64_t kProbePages = 16;
 constexpr Gap kOctaves = kGapsPerOctave;
-// Half octaves: an estimate that rests on four measurements is seldom four times off.
+// Half octaves, four times: an estimate that rests on four measurements is seldom so far off.
 constexpr Gap kFarOff = 4;
+// Eleven times, after so many touches.
+constexpr Gap kSoHot = 7;
+constexpr std::uint8_t kFirstSight = 5;
 
 // The mean of what comes at random and was not always waited for: the time that all of them were
 // away, by the number of touches. What came before counts half as much each time it has told
@@ -136,18 +139,26 @@ void BlockWatcher::observe_huge(PlacedBlock& b, Nanos now) {
   if (b.parked > 0) return;  // not touched yet
   b.watch = Watch::kNone;
   if (b.touches == 0) return;  // the park did not take place, or it was stored
-  // What seems hot is measured once more at once: one measurement says little.
-  const bool hot = b.slow > 0 && b.gap <= promote_below_ && !unsure(b);
-  b.suspect = b.slow > 0 && b.measured <= promote_below_;
   want(b, Wanted::kNone, 0);
-  b.count_anew = b.samples > 0 && b.gap > promote_below_ + kFarOff;
-  if (b.slow > 0 && every_page_goes_up()) {
+  const bool near = b.gap <= promote_below_ + kFarOff;
+  b.count_anew = b.samples > 0 && !near;
+  if (b.slow == 0) {
+    b.suspect = false;
+  } else if (every_page_goes_up()) {
     want(b, Wanted::kAll, static_cast<std::uint16_t>(b.pages()));
-  } else if (hot) {
-    const Density found = density(b.samples, b.repeats);
-    b.split = found == Density::kSparse;
-    b.suspect = found == Density::kUnsure;
-    if (found == Density::kDense) want(b, Wanted::kAll, static_cast<std::uint16_t>(b.pages()));
+  } else {
+    // What seems hot is measured once more at once: one measurement says little. And so on until it
+    // is clear how much of it is hot; unless at first sight it is so hot that it would be worth it
+    // if only a quarter were. Not at every sight: some are so by chance.
+    Density found = density(b.samples, b.repeats);
+    if (b.samples <= kFirstSight && b.gap + kSoHot <= promote_below_) found = Density::kDense;
+    const bool hot = b.gap <= promote_below_ && !unsure(b);
+    b.suspect = b.measured <= promote_below_ || (near && found == Density::kUnsure);
+    b.split = hot && found == Density::kSparse;
+    if (hot && found == Density::kDense) {
+      want(b, Wanted::kAll, static_cast<std::uint16_t>(b.pages()));
+    }
+    if (hot && found != Density::kUnsure) b.suspect = false;
   }
   if (b.suspect || unsure(b)) {
     b.backoff = 0;
@@ -252,7 +263,7 @@ void BlockWatcher::observe_all(PlacementView& view, Nanos now) {
     if (!b.movable || b.watch != Watch::kNone || b.resident == 0 || b.not_before > now) continue;
     if (!unsure(b)) continue;
     ++unknown_;
-    price_first_ = price_first_ || b.slow == 0;
+    price_first_ = price_first_ || (b.slow == 0 && promote_below_ == kUnknownGap);
   }
 }
 

@@ -19,9 +19,10 @@ Nanos WatchClock::lap(Nanos now, const Mark& mark) {
     cost = cost == 0 ? since_last : std::min(since_last, cost + cost / kForget + 1);
     cost_.store(cost, std::memory_order_relaxed);
   }
-  // Of those since, and of this one.
+  // Of those since, and of this one. What is shorter than a part of what a fault costs cannot be
+  // told from nothing.
   const std::uint32_t faults = faults_.fetch_add(1, std::memory_order_relaxed) + 1 - mark.faults;
-  return {std::max<std::int64_t>(now.v - mark.at - static_cast<std::int64_t>(faults) * cost, 0)};
+  return {std::max(now.v - mark.at - static_cast<std::int64_t>(faults) * cost, cost / 4)};
 }
 
 Errno NodeTiers::init(NodeOps& ops, FileTree& files, const TierChain& chain) {

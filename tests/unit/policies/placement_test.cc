@@ -347,7 +347,8 @@ TEST_P(Scattered, HotSetIsBroughtUpAndFollowed) {
     const double best = 0.9 + 0.1 * (196 - hot_blocks) / (400 - hot_blocks);
     m.run(10, speed);
     EXPECT_GT(m.share_fast(), 0.95 * best) << speed;
-    EXPECT_LT(m.moved_blocks(), 2 * hot_blocks * 3 / 2) << speed;
+    // Some huge pages seem so hot at first sight that they go up whole.
+    EXPECT_LT(m.moved_blocks(), 2 * hot_blocks * (s.huge && s.step > 1 ? 1.75 : 1.5)) << speed;
     if (s.step == 1) {
       m.set_hot(300, s.blocks, s.step, 0.9);
     } else {
