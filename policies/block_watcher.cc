@@ -124,9 +124,11 @@ std::uint64_t BlockWatcher::faults_of(const PlacedBlock& b, Watch how) const {
 // what CXL memory is slower by.
 bool BlockWatcher::pays(const PlacedBlock& b) const {
   constexpr std::uint64_t kGain = 200;  // ns a touch
+  // A machine where hints cost more is slow in all it does, and gains as much more by each touch.
+  constexpr std::uint64_t kMostCost = 20'000;
   constexpr Nanos kHorizon = seconds(60);
   const auto touches = static_cast<std::uint64_t>(kHorizon.v / length_of(b.below.gap).v) * b.slow;
-  return touches * kGain >= faults_of(b, Watch::kBelow) * hint_cost_;
+  return touches * kGain >= faults_of(b, Watch::kBelow) * std::min(hint_cost_, kMostCost);
 }
 
 void BlockWatcher::rest(PlacedBlock& b, Nanos now) {
