@@ -18,6 +18,8 @@ constexpr std::uint16_t kTelling = 4;
 // same: a huge page costs then a fault in 8 s.
 constexpr Nanos kShortestRest = millis(500);
 constexpr std::uint8_t kMostBackoff = 4;
+// What was found worth promoting is so for this long; then it is looked at anew.
+constexpr Nanos kWantedFor = seconds(2);
 // Hint time is used at most so many times as fast as it comes in while there is something to find
 // out or to exchange, and otherwise so many times more slowly. What pays for itself may cost twice
 // as much as the former.
@@ -240,6 +242,13 @@ void BlockWatcher::observe(PlacedBlock& b, Nanos now) {
     b.below.forget();
   }
   if (b.slow == 0) want(b, Wanted::kNone, 0);
+  // Found while there was room for all, or too long ago to be true still.
+  const bool voided = b.wanted_below == kCoolest && !every_page_goes_up();
+  const bool old = now - b.wanted_since > kWantedFor || promote_below_ == kUnknownGap;
+  if (b.wanted != Wanted::kNone && (voided || old)) {
+    want(b, Wanted::kNone, 0);
+    b.not_before = now;
+  }
   if (b.huge) b.next = Watch::kNone;
   if (!b.huge) b.suspect = b.split = false;
   if (b.blind && promote_below_ != kUnknownGap && b.watch == Watch::kNone) {
@@ -252,6 +261,10 @@ void BlockWatcher::observe(PlacedBlock& b, Nanos now) {
     observe_huge(b, now);
   } else {
     observe_small(b, now);
+  }
+  if (b.wanted != Wanted::kNone) {
+    b.wanted_below = promote_below_;
+    b.wanted_since = now;
   }
 }
 
@@ -314,6 +327,9 @@ void BlockWatcher::plan(PlacementView& view, Nanos now, PlacementPlan& plan) {
   const auto ready = [&](const PlacedBlock& b) {
     if (!b.movable || b.watch != Watch::kNone || b.resident == 0 || b.home) return false;
     if (b.wanted != Wanted::kNone) return false;  // what is known of its pages is still needed
+    // It may be on its way to the store.
+    const bool swept = !b.huge && b.last == Watch::kBelow && b.parked > 0;
+    if (swept && now - b.parked_since < kIdleForStore + kIdleForStore) return false;
     if (price_first_ && b.pages_above() == 0) return false;
     if (!b.huge && b.next != Watch::kNone) return true;
     return (!b.huge || b.parked == 0) && b.not_before <= now;

@@ -21,6 +21,9 @@ class BlockWatcher {
   // random one of 22 pages that are not worth it is touched so soon.
   static constexpr unsigned kOnce = 2;
 
+  // A parked page of the last tier goes to the store after this long.
+  static constexpr Nanos kIdleForStore = seconds(2);
+
   constexpr BlockWatcher() = default;
   // A page below the first tier whose gap is this or shorter is worth promoting. kUnknownGap: none
   // is, or nobody knows; kCoolest: there is room for all that are used at all.
@@ -38,6 +41,8 @@ class BlockWatcher {
   void wake_all(PlacementView& view, Nanos now);
   // Once a tick. `busy`: memory is being exchanged.
   void refill(const PlacementBudget& budget, bool busy);
+  // Some blocks were never measured: the next round is to be soon.
+  bool learning() const { return unknown_ > 0; }
   bool may_look_again() const { return urgent_.any() && watches_ > 0; }
   // Adds the step; false: the plan is full.
   bool watch(PlacedBlock& b, Watch how, PlacementPlan& plan);

@@ -21,7 +21,7 @@ constexpr Density density(std::uint32_t samples, std::uint32_t repeats) {
   constexpr std::int64_t kSparseFrom = 1024;  // wrong in 1 of 50: a huge page is dear
   constexpr std::int64_t kDenseFrom = -640;   // in 1 of 12
   constexpr std::uint32_t kMostSamples = 120;
-  const auto d = static_cast<std::int64_t>(samples - repeats);
+  const auto d = static_cast<std::int64_t>(samples - (repeats < samples ? repeats : samples));
   const std::int64_t ratio = kRepeat * repeats - d * d * 3 / 4 - d * d * d / 410;
   if (ratio >= kSparseFrom) return Density::kSparse;
   if (ratio <= kDenseFrom || samples >= kMostSamples) return Density::kDense;

@@ -75,13 +75,17 @@ struct PlacedBlock {
   std::uint16_t touched = 0;   // small pages, since they were parked
   Wanted wanted = Wanted::kNone;
   std::uint16_t wanted_pages = 0;
+  Gap wanted_below = kUnknownGap;  // what was worth promoting when it was found to be
+  Nanos wanted_since{};
   bool split = false;    // a huge page of which few pages are hot: small ones would be better
   bool suspect = false;  // seemed hot the last time
   bool blind = false;    // was judged while nobody knew what is worth promoting
   bool home = false;     // what is parked still is to come home
   std::uint8_t backoff = 0;
   Nanos not_before{};
-  Nanos stays_until{};  // by whoever carries plans out: it would not be moved
+  // By whoever carries plans out: it would not be parked or moved down, or up.
+  Nanos stays_until{};
+  Nanos rises_not_before{};
 
   std::uint32_t pages() const { return std::uint32_t{resident} + parked; }
   std::uint32_t pages_above() const { return pages() - std::min<std::uint32_t>(slow, pages()); }

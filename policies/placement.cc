@@ -7,8 +7,6 @@
 namespace heaptier {
 namespace {
 
-// A parked page of the last tier goes to the store after this long.
-constexpr Nanos kIdleForStore = seconds(2);
 // The heat of so much of the first tier, its coldest, is what a promotion is held against: 1/8.
 constexpr std::uint64_t kPriceShare = 8;
 constexpr Nanos kBusyFor = seconds(1);
@@ -24,7 +22,8 @@ void PlacementPolicy::decide(PlacementView& view, Nanos now, const PlacementBudg
   if (view.tier_count < 2) return;
   watcher_.observe_all(view, now);
   const std::uint64_t wanted = plan_promotions(view, now, plan);
-  if (wanted > 0 || raised_ >= kAlarmPages) alarm(view, now);
+  const bool could_exchange = view.tiers[1].room_pages > 0;
+  if ((wanted > 0 && could_exchange) || raised_ >= kAlarmPages) alarm(view, now);
   watcher_.refill(budget, now < busy_until_);
   plan_demotions(view, now, budget, wanted, plan);
   plan_stores(view, now, plan);
@@ -59,7 +58,7 @@ std::uint64_t PlacementPolicy::plan_promotions(PlacementView& view, Nanos now,
   const std::uint64_t kept = reserve_of(view.tiers[0].capacity_pages) / 2;
   std::uint64_t& room = view.tiers[0].room_pages;
   for (PlacedBlock& b : view.blocks) {
-    if (b.wanted == Wanted::kNone) continue;
+    if (b.wanted == Wanted::kNone || now < b.rises_not_before) continue;
     const std::uint64_t pages = std::min(b.wanted_pages, b.slow);
     if (room < kept + pages) {
       wanted += pages;
@@ -119,8 +118,8 @@ void PlacementPolicy::demote_from(unsigned tier, std::uint64_t need, Gap cut, Pl
     if (v.ready) {
       if (!plan.add({b.index, PlaceAction::kDemote, static_cast<std::uint8_t>(tier + 1)})) return;
       b.home = false;  // whoever demotes them brings them home
-    } else if (b.watch != Watch::kNone || b.home) {
-      continue;  // soon
+    } else if (b.watch != Watch::kNone || b.home || b.wanted != Wanted::kNone) {
+      continue;  // soon, or what is known of its pages is still needed
     } else if (!watcher_.may_look_again() ||
                !watcher_.watch(b, tier == 0 ? Watch::kAbove : Watch::kBelow, plan)) {
       return;
@@ -143,14 +142,15 @@ void PlacementPolicy::plan_stores(const PlacementView& view, Nanos now, Placemen
     if (need == 0) return;
     const Victim v = victim_of(b, last, now);
     if (v.pages == 0 || (b.huge && b.parked == 0)) continue;
-    const bool idle = v.ready && now - b.parked_since >= kIdleForStore;
+    const bool idle = v.ready && now - b.parked_since >= BlockWatcher::kIdleForStore;
     if (v.ready) b.home = false;
     if (idle && plan.add({b.index, PlaceAction::kStore})) {
       need -= std::min<std::uint64_t>(need, b.parked);
     } else if (v.ready || b.watch == Watch::kBelow) {
       waiting += b.parked;
     } else if (waiting < 2 * need && v.gap >= cut && b.watch == Watch::kNone && !b.home &&
-               watcher_.may_look_again() && watcher_.watch(b, Watch::kBelow, plan)) {
+               b.wanted == Wanted::kNone && watcher_.may_look_again() &&
+               watcher_.watch(b, Watch::kBelow, plan)) {
       waiting += v.pages;
     }
   }

@@ -1,6 +1,7 @@
 // What could be moved down, by heat. A part of placement.cc.
 #pragma once
 
+#include <algorithm>
 #include <array>
 #include <cstdint>
 
@@ -17,7 +18,10 @@ struct Victim {
 
 inline Victim victim_of(const PlacedBlock& b, unsigned tier, Nanos now) {
   if (!b.movable || now < b.stays_until) return {};
-  if (tier != 0 && b.tier != tier) return {};
+  // As the pages are booked: what lies below the first tier of a block that is mostly on it is on
+  // the second.
+  const unsigned below = std::max<unsigned>(b.tier, 1);
+  if (!b.huge && tier != 0 && below != tier) return {};
   const Gap parked =
       b.parked > 0 ? gap_of_each(gap_of(now - b.parked_since), b.parked) : kUnknownGap;
   if (b.huge) {
@@ -44,9 +48,10 @@ class Victims {
       const Victim v = victim_of(b, tier, now);
       pages_[v.gap] += v.pages;
       if (tier == 0) present_ += b.pages_above();
-      if (tier != 0 && b.tier == tier) present_ += b.slow;
+      const unsigned below = std::max<unsigned>(b.tier, 1);
+      if (tier != 0 && below == tier) present_ += b.slow;
       const Watch sweep = tier == 0 ? Watch::kAbove : Watch::kBelow;
-      if (b.watch == sweep && (tier == 0 || b.tier == tier)) coming_ += b.parked;
+      if (b.watch == sweep && (tier == 0 || below == tier)) coming_ += b.parked;
     }
   }
   // Pages on the tier, victims or not; and those that are being swept.

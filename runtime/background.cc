@@ -306,6 +306,7 @@ void Background::await_registration() {
 
 bool Background::between_steps() {
   stand_still();
+  control_.see_who_leaves();
   const std::uint32_t asked = growth_asked_.load(std::memory_order_acquire);
   if (asked != growth_seen_.load(std::memory_order_relaxed)) {
     loop_.manage_growth();

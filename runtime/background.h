@@ -103,7 +103,9 @@ class Background final : public LoopHost, private SlotMover {
   // The process is about to end.
   void hurry() {
     faults_.hurry();
-    control_.leave();
+    if (!control_.leave()) return;
+    kick();
+    control_.await_left();
   }
   // In the child: what threads held that are not there.
   void forget_others();

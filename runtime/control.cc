@@ -2,6 +2,7 @@
 
 #include "runtime/base/node_set.h"
 #include "runtime/bootstrap_heap.h"
+#include "runtime/os/futex.h"
 #include "runtime/os/sandbox.h"
 
 namespace heaptier {
@@ -72,11 +73,42 @@ void Control::hang_up() {
   client_ = -1;
 }
 
+// The application has gone into a sandbox since: this thread may be in it, too, and what that
+// thinks of accept() or unlink() is not to be found out by calling them.
+bool Control::sandbox_changed() const {
+  return os::seccomp_filters() != filters_;
+}
+
 void Control::close() {
   open_at_ = Nanos{};
   hang_up();
-  door_.close();
   waiting_ = false;
+  if (!door_.is_open()) return;
+  if (sandbox_changed()) {
+    door_.abandon();
+  } else {
+    door_.close();
+  }
+}
+
+bool Control::leave() {
+  if (!door_.is_named()) return false;
+  leaving_.store(kAsked, std::memory_order_release);
+  return true;
+}
+
+void Control::await_left() {
+  // A background thread that gets no CPU is not waited for: then the names are found stale.
+  constexpr Nanos kLongest = millis(50);
+  if (leaving_.load(std::memory_order_acquire) == kAsked) {
+    os::futex_wait(leaving_, kAsked, kLongest);
+  }
+}
+
+void Control::take_leave() {
+  close();
+  leaving_.store(kLeft, std::memory_order_release);
+  os::futex_wake_all(leaving_);
 }
 
 void Control::forget() {
@@ -84,6 +116,7 @@ void Control::forget() {
   client_ = -1;
   waiting_ = false;
   open_at_ = Nanos{};
+  leaving_.store(kStays, std::memory_order_relaxed);
 }
 
 void Control::round(ControlAnswers& answers, Nanos now) {
@@ -95,13 +128,11 @@ void Control::round(ControlAnswers& answers, Nanos now) {
     if (now < next_look_) return;
     next_look_ = now + kLookEvery;
     if (!door_.rung()) return;
-    // The application has gone into a sandbox since: this thread may be in it, too, and what that
-    // thinks of accept() is not to be found out by calling it.
-    if (os::seccomp_filters() != filters_) {
-      stats_.control_failed.add();
-      return close();
-    }
     waiting_ = true;
+  }
+  if (sandbox_changed()) {
+    stats_.control_failed.add();
+    return close();
   }
   for (int n = 0; n < kMostARound; ++n) {
     if (client_ < 0 && !let_in(now)) return;

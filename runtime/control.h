@@ -6,6 +6,7 @@
 // talks nonsense costs itself its connection and the thread nothing: no call waits.
 #pragma once
 
+#include <atomic>
 #include <cstddef>
 #include <string_view>
 
@@ -61,12 +62,23 @@ class Control {
   bool busy() const { return client_ >= 0 || waiting_; }
   // Not reached any more. Nothing if it was not.
   void close();
-  // The process ends: removes the names while the other thread may still serve.
-  void leave() { door_.remove_names(); }
+  // The process ends. True: there are names to be removed, by the background thread, which is to be
+  // woken; the thread that ends the process may be in a sandbox of its own. await_left() waits for
+  // it, for a moment.
+  bool leave();
+  void await_left();
+  // The other side of it, often called.
+  void see_who_leaves() {
+    if (leaving_.load(std::memory_order_acquire) == kAsked) take_leave();
+  }
   // In a forked child.
   void forget();
 
  private:
+  enum Leaving : std::uint32_t { kStays, kAsked, kLeft };
+
+  void take_leave();
+  bool sandbox_changed() const;
   void try_open();
   bool let_in(Nanos now);
   bool serve(ControlAnswers& answers, Nanos now);
@@ -83,6 +95,7 @@ class Control {
   bool waiting_ = false;
   int client_ = -1;
   Nanos client_until_{};
+  std::atomic<std::uint32_t> leaving_{kStays};
 };
 
 }  // namespace heaptier

@@ -73,9 +73,16 @@ struct Drain::Parts {
   unsigned from[kPagesPerBlock];
 };
 
+// Where the chain names nodes that was asked before anything else.
 bool Drain::sandbox_allows() {
-  // Where the chain names nodes that was asked before anything else.
-  return chain_.names_nodes() || os::seccomp_filters() == 0 || !os::filter_would_kill(true);
+  filters_ = os::seccomp_filters();
+  return chain_.names_nodes() || filters_ == 0 || !os::filter_would_kill(true);
+}
+
+// A sandbox that was entered later may end the process for what a drain asks of the kernel.
+bool Drain::sandbox_changed() {
+  if (!sandboxed_ && os::seccomp_filters() != filters_) sandboxed_ = true;
+  return sandboxed_;
 }
 
 Errno Drain::get_ready() {
@@ -123,6 +130,7 @@ Errno Drain::use_targets(NodeSet closed) {
 }
 
 Errno Drain::begin(unsigned node) {
+  if (parts_ != nullptr && sandbox_changed()) return {ENOTSUP};
   if (Errno e = get_ready(); e.failed()) return e;
   if (!chain_nodes().contains(node)) return {ENODEV};
   const NodeSet closed = closed_ | NodeSet::of(node);
@@ -147,10 +155,13 @@ Errno Drain::end(unsigned node) {
   if (core_.nodes != nullptr) core_.nodes->close(closed_);
   in_pass_ = false;
   next_ = Nanos{};
-  if (closed_.empty()) {
-    return set_heap_policy(files_, ops_, {core_.space.base(), core_.space.bytes()}, {});
-  }
-  return use_targets(closed_);
+  if (sandbox_changed()) return {ENOTSUP};
+  return closed_.empty() ? set_policy({}) : use_targets(closed_);
+}
+
+// Of the heap's mappings: where new memory is to come from. Forks and faults are served meanwhile.
+Errno Drain::set_policy(NodeSet nodes) {
+  return set_heap_policy(files_, ops_, {core_.space.base(), core_.space.bytes()}, nodes, &host_);
 }
 
 void Drain::end_all() {
@@ -182,8 +193,7 @@ void Drain::begin_pass() {
     std::fill_n(parts_->nodes[node].counting, kStayReasons, 0);
     parts_->nodes[node].moved_in_pass = 0;
   }
-  (void)set_heap_policy(files_, ops_, {core_.space.base(), core_.space.bytes()},
-                        parts_->targets.open());
+  (void)set_policy(parts_->targets.open());
 }
 
 void Drain::end_pass(Nanos now) {
@@ -204,6 +214,12 @@ void Drain::end_pass(Nanos now) {
 
 void Drain::step(Nanos now) {
   if (closed_.empty() || now < next_) return;
+  if (sandbox_changed()) {
+    // Nothing more of it; what was found last is what is known.
+    for (const unsigned node : closed_) parts_->nodes[node].settled = true;
+    next_ = now + seconds(3600);
+    return;
+  }
   const Nanos begin = core_.ops.now();
   if (!in_pass_) begin_pass();
   parts_->targets.look(ops_);
@@ -224,14 +240,15 @@ void Drain::step(Nanos now) {
   if (all) end_pass(next_);
 }
 
+// What is parked first: pages can go home while we look, but only this thread parks any.
 void Drain::vacate(BlockIndex b) {
   const std::uint64_t before = moved_in_step_;
   const std::uintptr_t home = core_.space.address_of(b);
-  if (vacate_range(b, home, true)) (void)vacate_range(b, home, false);
   const Pageblock& block = core_.table.block(b);
   if (core_.park_base != 0 && block.count(PageState::kParked) != 0) {
     (void)vacate_range(b, core_.park(first_page(b)), false);
   }
+  if (vacate_range(b, home, true)) (void)vacate_range(b, home, false);
   if (moved_in_step_ != before && core_.nodes != nullptr) migration_.locate(b);
 }
 
@@ -280,9 +297,10 @@ bool Drain::vacate_range(BlockIndex b, std::uintptr_t at, bool may_split) {
     if (choice != Choice::kTooLarge) continue;
     if (may_split && take_apart(b, p.moves[n].page)) return true;
     if (parked && p.targets.has_room()) {
-      // At home it is taken apart in the next pass.
+      // At home it is taken apart, which comes next; if it does not get there, in the next pass.
       ++raced_in_pass_;
       (void)migration_.unpark(b);
+      continue;
     }
     stays(p.from[n], Stays::kNoRoom, true);
   }

@@ -77,6 +77,8 @@ class Drain {
   Errno get_ready();
   Errno use_targets(NodeSet closed);
   bool sandbox_allows();
+  bool sandbox_changed();
+  Errno set_policy(NodeSet nodes);
   void begin_pass();
   void end_pass(Nanos now);
   void vacate(BlockIndex b);
@@ -97,6 +99,8 @@ class Drain {
   NodeSet closed_;
   std::uint32_t hand_ = 0;
   bool in_pass_ = false;
+  unsigned filters_ = 0;  // seccomp's, when a drain was allowed
+  bool sandboxed_ = false;
   std::uint64_t moved_in_step_ = 0;
   std::uint64_t raced_in_pass_ = 0;
   Nanos pass_cost_{};

@@ -33,7 +33,10 @@ bool parse_mapping(std::string_view line, AddressRange* out) {
 
 }  // namespace
 
-Errno set_heap_policy(FileTree& files, NodeOps& ops, AddressRange range, NodeSet nodes) {
+Errno set_heap_policy(FileTree& files, NodeOps& ops, AddressRange range, NodeSet nodes,
+                      LoopHost* host) {
+  constexpr unsigned kTogether = 256;
+  unsigned lines = 0;
   const NodePolicy wanted =
       nodes.empty() ? NodePolicy{}
                     : NodePolicy{PolicyMode::kPreferredMany, kHeapPolicyFlags, nodes.bits()};
@@ -43,6 +46,7 @@ Errno set_heap_policy(FileTree& files, NodeOps& ops, AddressRange range, NodeSet
   };
   // A mapping has one policy, so its first page answers for all of it.
   const Errno read = each_line(files, "/proc/self/maps", [&](std::string_view line) {
+    if (host != nullptr && ++lines % kTogether == 0) (void)host->between_steps();
     AddressRange mapping;
     if (!parse_mapping(line, &mapping)) return;
     const std::uintptr_t start = std::max(mapping.start, range.start);

@@ -12,6 +12,7 @@
 #include "runtime/base/node_ops.h"
 #include "runtime/base/node_set.h"
 #include "runtime/base/ports.h"
+#include "runtime/loop_host.h"
 
 namespace heaptier {
 
@@ -26,6 +27,8 @@ constexpr bool is_heap_policy(const NodePolicy& policy) {
 // New memory of the range comes from `nodes` as long as they have some; none: from where it came
 // before anybody asked. To be called again now and then: what was mapped since has no policy. The
 // first failure, after all that could be done was.
-Errno set_heap_policy(FileTree& files, NodeOps& ops, AddressRange range, NodeSet nodes);
+// `host`: is asked now and then, for as many mappings as take a millisecond.
+Errno set_heap_policy(FileTree& files, NodeOps& ops, AddressRange range, NodeSet nodes,
+                      LoopHost* host = nullptr);
 
 }  // namespace heaptier

@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "runtime/bootstrap_heap.h"
+#include "runtime/lazy_mark.h"
 #include "runtime/node_moves.h"
 #include "runtime/os/advice.h"
 #include "runtime/page_heat.h"
@@ -12,7 +13,7 @@ namespace heaptier {
 namespace {
 
 constexpr auto kBlockPages = static_cast<std::uint32_t>(kPagesPerBlock);
-// Pages of a huge page that answer for all of it: before it is taken apart, and for where it is.
+// Pages of a huge page that answer for all of it before it is taken apart.
 constexpr std::uint32_t kProbes = 4;
 
 bool asked_for(const Pageblock& block, PageWord word, Parking how) {
@@ -208,6 +209,7 @@ MoveOutcome Migration::park_huge(BlockIndex b) {
           core_.settle({first.v + i}, words[i],
                        PageWord{}
                            .with_state(PageState::kParked)
+                           .with_stamp(stamp)
                            .with_estimate(words[i].estimate())
                            .with_slot(words[i].slot()),
                        core_.stats.pages_parked);
@@ -227,8 +229,11 @@ MoveOutcome Migration::park_huge(BlockIndex b) {
   PageWord parked[kPagesPerBlock];
   const bool seen_counts = core_.nodes != nullptr;
   std::transform(words, words + kBlockPages, parked, [=](PageWord was) {
-    const PageWord now =
-        PageWord{}.with_state(PageState::kParked).with_stamp(stamp).with_slot(was.slot());
+    const PageWord now = PageWord{}
+                             .with_state(PageState::kParked)
+                             .with_stamp(stamp)
+                             .with_incompressible(was.incompressible())
+                             .with_slot(was.slot());
     return seen_counts ? with_seen(now, seen(was)) : now;
   });
   core_.settle_all(first, words, parked, kBlockPages, core_.stats.pages_parked);
@@ -314,7 +319,7 @@ MoveOutcome Migration::park(BlockIndex b, Parking how, PageSpan span) {
     outcome = park_huge(b);
     if (outcome.raced == 0) return outcome;
     if (block.huge.load(std::memory_order_relaxed)) return outcome;
-    outcome = MoveOutcome{};
+    outcome = MoveOutcome{.moved = outcome.moved};  // the part that went before it was seen
   }
   const PageIndex first = first_page(b);
   PageWord words[kPagesPerBlock];
@@ -397,7 +402,7 @@ MoveOutcome Migration::store(BlockIndex b, std::uint32_t max, Evictor who, PageS
   Pageblock& block = core_.table.block(b);
   const PageIndex first = first_page(b);
   if (!reclaim && hopeless_huge(b, &outcome)) {
-    (void)unpark(b, true);
+    (void)unpark(b, Unpark::kToRest);
     return outcome;
   }
   // Held to the end: nobody parks a page of the block again before the frame it has left is
@@ -634,13 +639,13 @@ bool Migration::hopeless_huge(BlockIndex b, MoveOutcome* outcome) {
   return true;
 }
 
-MoveOutcome Migration::unpark(BlockIndex b, bool to_rest_there) {
+MoveOutcome Migration::unpark(BlockIndex b, Unpark how) {
   MoveOutcome outcome;
   Pageblock& block = core_.table.block(b);
   const PageIndex first = first_page(b);
-  const auto at_home = [this, to_rest_there](PageWord was) {
+  const auto at_home = [this, how](PageWord was) {
     const PageWord home = was.with_state(PageState::kResident).with_stamp(0);
-    return to_rest_there ? to_rest(home, core_.ops.now()) : home;
+    return how == Unpark::kToRest ? to_rest(home, core_.ops.now()) : home;
   };
   if (block.huge.load(std::memory_order_relaxed)) {
     SpinGuard gate(block.gate);
@@ -684,7 +689,8 @@ MoveOutcome Migration::unpark(BlockIndex b, bool to_rest_there) {
     if (i < kBlockPages && core_.table.peek(p).state() == PageState::kParked) {
       held = core_.table.try_lock(p, &was[i]);
       if (!held) ++outcome.raced;
-      if (held && was[i].state() != PageState::kParked) {
+      const bool stays = how == Unpark::kNotLazy && LazyMark{was[i].slot()}.is_waiting();
+      if (held && (stays || was[i].state() != PageState::kParked)) {
         core_.table.unlock(p, was[i]);
         held = false;
       }
@@ -715,160 +721,6 @@ void Migration::bring_some_home(PageIndex first, const PageWord* was, const Page
   for (; done < n; ++done) {
     bring_home({first.v + done}, was[done], now[done], core_.stats.pages_unparked_other, outcome);
   }
-}
-
-// Looks at some of the pages, wherever the kernel has put them meanwhile.
-void Migration::locate(BlockIndex b) {
-  constexpr std::uint32_t kEvery = 8;
-  Pageblock& block = core_.table.block(b);
-  const bool huge = block.huge.load(std::memory_order_relaxed);
-  const bool managed = block.words.load(std::memory_order_acquire) != nullptr;
-  Places places = find_places(b, huge ? kBlockPages / kProbes : kEvery, false);
-  if (places.found == 0) {
-    block.slow.store(0, std::memory_order_relaxed);
-    return;
-  }
-  const bool mixed = places.on[0] != 0 && places.on[0] != places.found;
-  if (mixed && !huge && managed) places = find_places(b, 1, true);
-  const auto most = std::max_element(places.on, places.on + kMaxTiers);
-  if (huge && *most != places.found) {  // on several nodes: the kernel has taken it apart
-    SpinGuard gate(block.gate);
-    block.huge.store(false, std::memory_order_relaxed);
-  }
-  const std::uint32_t below = (places.found - places.on[0]) * places.every;
-  block.tier.store(static_cast<std::uint8_t>(most - places.on), std::memory_order_relaxed);
-  block.slow.store(static_cast<std::uint16_t>(std::min(below, kBlockPages)),
-                   std::memory_order_relaxed);
-}
-
-// Every so manieth page of the block: how many are on each tier. With `note` each word says whether
-// its page is on the first.
-Migration::Places Migration::find_places(BlockIndex b, std::uint32_t every, bool note) {
-  NodeTiers& nodes = *core_.nodes;
-  const bool managed = core_.table.managed(first_page(b));
-  std::uintptr_t at[kPagesPerBlock];
-  int status[kPagesPerBlock];
-  std::size_t n = 0;
-  for (std::uint32_t i = 0; i < kBlockPages; i += every) {
-    const PageIndex p{first_page(b).v + i};
-    const bool parked = managed && core_.table.peek(p).state() == PageState::kParked;
-    at[n++] = parked ? core_.park(p) : core_.home(p);
-  }
-  nodes.own_mover().where(at, n, status);
-  Places places;
-  places.every = every;
-  for (std::size_t i = 0; i < n; ++i) {
-    const unsigned t = nodes.tier_of(status[i]);
-    if (t >= nodes.count()) continue;
-    ++places.on[t];
-    ++places.found;
-    if (note) note_place(core_.table, {first_page(b).v + static_cast<std::uint32_t>(i)}, t == 0);
-  }
-  return places;
-}
-
-MoveOutcome Migration::promote(BlockIndex b, Wanted what, Gap soon) {
-  NodeTiers& nodes = *core_.nodes;
-  Pageblock& block = core_.table.block(b);
-  const PageIndex first = first_page(b);
-  MoveOutcome outcome;
-  PageMove moves[kPagesPerBlock];
-  int status[kPagesPerBlock];
-  std::size_t n = 0;
-  const bool huge = still_huge(b);
-  const int target = nodes.target(0, block.hot_node.load(std::memory_order_relaxed), huge);
-  for (std::uint32_t i = 0; i < (huge ? 1 : kBlockPages); ++i) {
-    const PageIndex p{first.v + i};
-    const PageWord word = core_.table.peek(p);
-    if (huge || what == Wanted::kAll) {
-      if (word.state() == PageState::kParked) moves[n++].page = core_.park(p);
-      if (word.state() == PageState::kResident) moves[n++].page = core_.home(p);
-    } else if (found_hot(word, what == Wanted::kTwice, soon)) {
-      moves[n++].page = core_.home(p);
-    }
-  }
-  if (n == 0) return outcome;
-  const std::uint32_t each = huge ? kBlockPages : 1;
-  if (target < 0) {
-    core_.stats.nodes_refused_full.add(n * each);
-    return outcome;
-  }
-  for (std::size_t i = 0; i < n; ++i) {
-    moves[i].node = static_cast<unsigned>(target);
-    moves[i].huge = huge;
-  }
-  const MovedPages pages = count_moves(core_.stats, core_.stats.nodes_promoted,
-                                       nodes.own_mover().move(moves, n, status), huge);
-  outcome.moved = pages.moved;
-  note_promoted(block, pages.arrived());
-  if (!huge && what != Wanted::kAll) locate(b);
-  return outcome;
-}
-
-// The kernel may have taken a huge page apart, and parking moves its pages all the same: what is
-// moved by one address must be one.
-bool Migration::still_huge(BlockIndex b) {
-  Pageblock& block = core_.table.block(b);
-  if (!block.huge.load(std::memory_order_relaxed)) return false;
-  const PageIndex first = first_page(b);
-  const bool parked = core_.table.peek(first).state() == PageState::kParked;
-  const std::uintptr_t at = parked ? core_.park(first) : core_.home(first);
-  ScannedRun run{};
-  std::size_t count = 0;
-  std::uintptr_t next = 0;
-  if (core_.ops.scan(at, kPageblockSize, &run, 1, &count, &next).failed()) return false;
-  if (count == 1 && run.huge && run.bytes == kPageblockSize) return true;
-  // Or it was touched and went home while we looked: then nothing is there.
-  if (count != 0) {
-    SpinGuard gate(block.gate);
-    block.huge.store(false, std::memory_order_relaxed);
-  }
-  return false;
-}
-
-MoveOutcome Migration::demote(BlockIndex b, unsigned tier) {
-  NodeTiers& nodes = *core_.nodes;
-  Pageblock& block = core_.table.block(b);
-  const PageIndex first = first_page(b);
-  MoveOutcome outcome;
-  if (block.pinned()) return outcome;
-  const bool huge = still_huge(b);
-  PageMove moves[kPagesPerBlock];
-  int status[kPagesPerBlock];
-  std::size_t n = 0;
-  for (std::uint32_t i = 0; i < (huge ? 1 : kBlockPages); ++i) {
-    const PageIndex p{first.v + i};
-    const PageState s = core_.table.peek(p).state();
-    if (s != PageState::kParked && !(huge && s == PageState::kResident)) continue;
-    moves[n++].page = s == PageState::kParked ? core_.park(p) : core_.home(p);
-  }
-  if (n == 0) {
-    outcome.raced = 1;
-    return outcome;
-  }
-  int from = -1;
-  nodes.own_mover().where(&moves[0].page, 1, &from);
-  const int target = nodes.target(tier, from, huge);
-  if (target < 0) {
-    outcome.store_full = true;
-    core_.stats.nodes_refused_full.add(huge ? kPagesPerBlock : n);
-    return outcome;
-  }
-  for (std::size_t i = 0; i < n; ++i) {
-    moves[i].node = static_cast<unsigned>(target);
-    moves[i].huge = huge;
-  }
-  const MovedPages pages = count_moves(core_.stats, core_.stats.nodes_demoted,
-                                       nodes.own_mover().move(moves, n, status), huge);
-  outcome.moved = pages.moved;
-  const std::uint32_t slow = block.slow.load(std::memory_order_relaxed) + pages.moved;
-  block.slow.store(static_cast<std::uint16_t>(std::min(slow, kBlockPages)),
-                   std::memory_order_relaxed);
-  if (huge ? pages.arrived() != 0 : slow >= kBlockPages / 2) {
-    block.tier.store(static_cast<std::uint8_t>(tier), std::memory_order_relaxed);
-  }
-  if (!huge && slow < kBlockPages) locate(b);
-  return outcome;
 }
 
 MoveOutcome Migration::collapse(BlockIndex b) {

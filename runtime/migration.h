@@ -78,8 +78,10 @@ class Migration {
   // they become clean and leave later by discard.h. *next: where to go on; kPagesPerBlock at the
   // end.
   MoveOutcome copy_out(BlockIndex b, std::uint32_t* next, CopyOut which);
-  // Everything parked comes home; to_rest_there: because it would not shrink (rest.h).
-  MoveOutcome unpark(BlockIndex b, bool to_rest_there = false);
+  // Everything parked comes home; kToRest: because it would not shrink (rest.h); kNotLazy: but what
+  // is to move at its next touch, of small pages (lazy_mark.h).
+  enum class Unpark : std::uint8_t { kAll, kToRest, kNotLazy };
+  MoveOutcome unpark(BlockIndex b, Unpark how = Unpark::kAll);
   // Pages that have rested long enough may be tried again; at most *most, which is counted down.
   void end_rests(BlockIndex b, std::uint32_t* most);
   // Sees of which tier of nodes the block's pages are (Pageblock::tier, slow), by some of them; if

@@ -16,6 +16,8 @@ constexpr std::uint32_t kLeastLooks = 4;
 constexpr std::uint64_t kPagesPerSecond = (std::uint64_t{1} << 30) / kPageSize;
 // What would not be moved or parked is left alone for so long.
 constexpr Nanos kStaysFor = millis(500);
+// And what would not go up, or into the store.
+constexpr Nanos kRefusedFor = seconds(8);
 constexpr Nanos kRoomsEvery = millis(50);
 // Hint time that was not used is kept for so long; and what a hint may be taken to cost.
 constexpr Nanos kHintsSavedFor = seconds(30);
@@ -60,7 +62,10 @@ void NodeLoop::look_at(BlockIndex b, Nanos now) {
     v.gap = gap_of_each(block.gap.load(std::memory_order_relaxed), kPages);
     v.times = block.gaps_measured.load(std::memory_order_relaxed);
     v.measured = gap_of_each(block.last_gap.load(std::memory_order_relaxed), kPages);
-    if (v.count_anew) block.samples.store(0, std::memory_order_relaxed);
+    if (v.count_anew) {
+      block.samples.store(0, std::memory_order_relaxed);
+      block.repeats.store(0, std::memory_order_relaxed);
+    }
     v.count_anew = false;
     v.samples = block.samples.load(std::memory_order_relaxed);
     v.repeats = block.repeats.load(std::memory_order_relaxed);
@@ -209,7 +214,8 @@ void NodeLoop::tick(Nanos now) {
   begin_watch(false);
   moved_ = any;
   const Nanos cost = core_.ops.now() - now - slept_;
-  const bool soon = any || watching_ || policy_.watcher().promote_below() == kUnknownGap;
+  const bool learning = policy_.watcher().learning() && options_.hint_budget != 0;
+  const bool soon = any || watching_ || learning;
   pause_ = soon ? kShortPause : kLongPause;
   pause_ = std::clamp(Nanos{cost.v * (kRoundShare - 1)}, pause_, seconds(1));
 }
@@ -273,7 +279,7 @@ bool NodeLoop::watch(const PlaceStep& step) {
   const Nanos now = core_.ops.now();
   if (parked == 0) {
     v.watch = Watch::kNone;
-    v.not_before = now + kStaysFor;
+    v.not_before = v.stays_until = now + kStaysFor;
     return false;
   }
   v.parked_since = now;
@@ -295,9 +301,26 @@ bool NodeLoop::demote(const PlaceStep& step) {
   // that is worth a fault each. Unless they may go on to a store.
   const bool to_store = core_.store != nullptr && step.tier + 1U == view_.tier_count;
   if (!core_.table.block(b).huge.load(std::memory_order_relaxed) && !to_store) {
-    (void)migration_.unpark(b);
+    (void)migration_.unpark(b, Migration::Unpark::kNotLazy);
+  } else {
+    blocks_[b.v].last = Watch::kBelow;  // what is parked is to be seen as that
   }
   return outcome.moved > 0;
+}
+
+bool NodeLoop::promote(const PlaceStep& step) {
+  const BlockIndex b = step.block;
+  const bool moved = migration_.promote(b, step.wanted, policy_.watcher().soon()).moved > 0;
+  // No free block of 2 MiB there, pinned, shared: it will not be otherwise soon.
+  if (!moved) blocks_[b.v].rises_not_before = core_.ops.now() + kRefusedFor;
+  return moved;
+}
+
+bool NodeLoop::store(BlockIndex b) {
+  if (store_parked(core_, migration_, host_, b, Evictor::kBackground).gained()) return true;
+  PlacedBlock& v = blocks_[b.v];
+  v.stays_until = v.not_before = core_.ops.now() + kRefusedFor;  // it would not shrink
+  return false;
 }
 
 // False: nothing came of it.
@@ -308,14 +331,14 @@ bool NodeLoop::carry_out(const PlaceStep& step) {
     case PlaceAction::kSplit:
       return watch(step);
     case PlaceAction::kHome:
-      return migration_.unpark(b).moved > 0;
+      return migration_.unpark(b, Migration::Unpark::kNotLazy).moved > 0;
     case PlaceAction::kPromote:
-      return migration_.promote(b, step.wanted, policy_.watcher().soon()).moved > 0;
+      return promote(step);
     case PlaceAction::kDemote:
       return demote(step);
     case PlaceAction::kStore:
       if (core_.store_rests(core_.ops.now())) return false;
-      return store_parked(core_, migration_, host_, b, Evictor::kBackground).gained();
+      return store(b);
   }
   return false;
 }

@@ -56,6 +56,8 @@ class NodeLoop {
   bool watch(const PlaceStep& step);
   std::uint32_t park_for(const PlaceStep& step);
   bool demote(const PlaceStep& step);
+  bool promote(const PlaceStep& step);
+  bool store(BlockIndex b);
   void begin_watch(bool more);
   PlacementBudget budget_for(Nanos since) const;
 

@@ -94,14 +94,26 @@ void NodeTiers::look() {
 }
 
 int NodeTiers::target(unsigned t, int from, bool huge) const {
-  const auto fits = [&](unsigned node) {
-    return huge ? rooms_[node].pages >= kPagesPerBlock : rooms_[node].pages > 0;
-  };
+  // One with a free block of 2 MiB before one that has the pages only, where nothing huge moves
+  // whole.
+  if (huge) {
+    const int whole =
+        nearest(t, from, [this](unsigned node) { return rooms_[node].huge_blocks > 0; });
+    if (whole >= 0) return whole;
+  }
+  const std::uint64_t pages = huge ? kPagesPerBlock : 1;
+  return nearest(t, from, [this, pages](unsigned node) { return rooms_[node].pages >= pages; });
+}
+
+// Of the nodes of the tier that fit: `from`, else one of those next to it, else the one with most
+// room.
+template <class Fits>
+int NodeTiers::nearest(unsigned t, int from, Fits fits) const {
   const NodeSet nodes = tier(t).nodes;
   if (from >= 0 && static_cast<unsigned>(from) < kMaxNodes) {
-    if (nodes.contains(static_cast<unsigned>(from)) && fits(static_cast<unsigned>(from)))
-      return from;
-    const NodeSet near = ranking_->next[static_cast<unsigned>(from)] & nodes;
+    const auto here = static_cast<unsigned>(from);
+    if (nodes.contains(here) && fits(here)) return from;
+    const NodeSet near = ranking_->next[here] & nodes;
     for (const unsigned node : near) {
       if (fits(node)) return static_cast<int>(node);
     }

@@ -82,6 +82,8 @@ class NodeTiers {
 
  private:
   Errno make_mover();
+  template <class Fits>
+  int nearest(unsigned t, int from, Fits fits) const;
 
   NodeOps* ops_ = nullptr;
   Ranking* ranking_ = nullptr;

@@ -1,5 +1,6 @@
 #include "runtime/page_heat.h"
 
+#include "runtime/lazy_mark.h"
 #include "runtime/node_moves.h"
 
 namespace heaptier {
@@ -45,7 +46,8 @@ void take_stock(PageblockTable& table, BlockIndex b, Gap soon, WatchedPart* belo
   for (std::uint32_t i = 0; i < kPagesPerBlock; ++i) {
     const PageWord word = table.peek({first_page(b).v + i});
     WatchedPart& part = lies_above(block, word) ? *above : *below;
-    if (word.state() == PageState::kParked) ++part.parked;
+    const bool lazy = LazyMark{word.slot()}.is_waiting();  // parked for another reason
+    if (word.state() == PageState::kParked && !lazy) ++part.parked;
     if (!touched(word)) continue;
     ++part.touched;
     part.away = part.away + length_of(static_cast<Gap>(word.estimate()));

@@ -201,14 +201,29 @@ std::string why_unreachable(const ProcessFacts& process) {
   return "is not awake: its heap has not passed its wake-up size (HEAPTIER_WAKE)";
 }
 
+namespace {
+
+// A pipe of that user's and nothing else: root does not write into what somebody has put there, nor
+// open a device. -1 also when nobody listens: then it is of a process that is gone.
+int open_bell(int folder, const std::string& name, unsigned owner) {
+  const int found = openat(folder, name.c_str(), O_PATH | O_NOFOLLOW | O_CLOEXEC);
+  if (found < 0) return -1;
+  struct stat about {};
+  const bool ours = fstat(found, &about) == 0 && S_ISFIFO(about.st_mode) && about.st_uid == owner;
+  const std::string path = "/proc/self/fd/" + std::to_string(found);
+  const int bell = ours ? open(path.c_str(), O_WRONLY | O_NONBLOCK | O_CLOEXEC) : -1;
+  close(found);
+  return bell;
+}
+
+}  // namespace
+
 Question::~Question() {
   if (fd_ >= 0) close(fd_);
 }
 
 bool Question::connect_in(int folder, const std::string& name, const ProcessFacts& process) {
-  // A bell that nobody listens to is one of a process that is gone.
-  const int bell =
-      openat(folder, (name + ".bell").c_str(), O_WRONLY | O_NONBLOCK | O_NOFOLLOW | O_CLOEXEC);
+  const int bell = open_bell(folder, name + ".bell", process.owner);
   if (bell < 0) return false;
   sockaddr_un to{};
   to.sun_family = AF_UNIX;

@@ -28,13 +28,22 @@ constexpr milliseconds kPollEvery{50};
 constexpr std::size_t kAtOnce = 200;
 constexpr double kMiB = 1 << 20;
 
-int refuse(ExitCode code, const std::string& what) {
-  std::string line = "heaptier: ctl: " + what;
-  for (char& c : line) {
+// What others have chosen, process names too, is no command to the terminal.
+std::string printable(std::string text) {
+  for (char& c : text) {
     if (static_cast<unsigned char>(c) < 0x20 || c == 0x7f) c = '?';
   }
-  std::fprintf(stderr, "%s\n", line.c_str());
+  return text;
+}
+
+int refuse(ExitCode code, const std::string& what) {
+  std::fprintf(stderr, "%s\n", printable("heaptier: ctl: " + what).c_str());
   return code;
+}
+
+bool truth(const json& object, const char* name) {
+  const auto it = object.find(name);
+  return it != object.end() && it->is_boolean() && it->get<bool>();
 }
 
 std::uint64_t number(const json& object, const char* name) {
@@ -76,7 +85,8 @@ std::optional<json> ask(int pid, const std::string& request, int* code,
 }
 
 int print_json(const json& value) {
-  std::printf("%s\n", value.dump(1).c_str());
+  // A process name may be cut in the middle of a character.
+  std::printf("%s\n", value.dump(1, ' ', false, json::error_handler_t::replace).c_str());
   return kSuccess;
 }
 
@@ -109,9 +119,15 @@ int stats(int pid, bool as_json) {
   return kSuccess;
 }
 
+// An array or an object; empty if it is not there or something else.
+json part_of(const json& object, const char* name) {
+  const auto it = object.find(name);
+  return it != object.end() && it->is_structured() ? *it : json::object();
+}
+
 std::string text_of(const json& object, const char* name) {
   const auto it = object.find(name);
-  return it != object.end() && it->is_string() ? it->get<std::string>() : "";
+  return it != object.end() && it->is_string() ? printable(it->get<std::string>()) : "";
 }
 
 int tiers(int pid, bool as_json) {
@@ -120,7 +136,8 @@ int tiers(int pid, bool as_json) {
   if (!answer) return code;
   if (as_json) return print_json(*answer);
   std::printf("%-8s %-10s %12s %12s %12s\n", "TIER", "NODES", "HEAP MiB", "ROOM MiB", "OF MiB");
-  for (const json& tier : answer->value("tiers", json::array())) {
+  for (const json& tier : part_of(*answer, "tiers")) {
+    if (!tier.is_object()) continue;
     const bool store = tier.contains("held_bytes");
     const std::uint64_t capacity = number(tier, "capacity_bytes");
     const std::uint64_t room = store ? capacity - std::min(capacity, number(tier, "held_bytes"))
@@ -166,7 +183,7 @@ int tell_drained(unsigned node, const json& answer, bool as_json) {
                   {"bound", "that the program has bound there (mbind)"},
                   {"other", "that the kernel would not move"}};
   const char* between = ": ";
-  const json reasons = answer.value("left", json::object());
+  const json reasons = part_of(answer, "left");
   for (const auto& reason : kReasons) {
     const std::uint64_t pages = number(reasons, reason.name);
     if (pages == 0) continue;
@@ -187,11 +204,11 @@ int drain(int pid, unsigned node, const CtlWords& words) {
     std::printf("node %u: begun\n", node);
     return kSuccess;
   }
-  while (!answer->value("settled", false)) {
+  while (!truth(*answer, "settled")) {
     std::this_thread::sleep_for(kPollEvery);
     answer = ask(pid, "drained " + number_of_node, &code, kDrainPatience);
     if (!answer) return code;
-    if (!answer->value("draining", false)) {
+    if (!truth(*answer, "draining")) {
       return refuse(kFailure, "process " + std::to_string(pid) + ": somebody else has ended it");
     }
   }

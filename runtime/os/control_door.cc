@@ -192,6 +192,11 @@ Errno ControlDoor::listen_at(int folder, const char* path) {
 
 void ControlDoor::close() {
   remove_names();
+  abandon();
+}
+
+void ControlDoor::abandon() {
+  named_by_.store(0, std::memory_order_release);
   if (listener_ >= 0) ::close(listener_);
   if (bell_ >= 0) ::close(bell_);
   listener_ = -1;

@@ -33,7 +33,7 @@ Errno open_control_folder(const ControlFolder& folder, unsigned owner, bool make
 // `most` names at most.
 void remove_stale_names(int folder, const char* path, unsigned most);
 
-// The socket of this process. One thread; remove_names() from any.
+// The socket of this process. One thread; is_named() from any.
 class ControlDoor {
  public:
   constexpr ControlDoor() = default;
@@ -42,11 +42,13 @@ class ControlDoor {
   // namespace, is reached there.
   Errno open(const char* runtime_dir);
   bool is_open() const { return listener_ >= 0; }
-  // Closes and removes the names.
+  // The names are there.
+  bool is_named() const { return named_by_.load(std::memory_order_acquire) != 0; }
+  // Closes and removes the names. Nothing is removed by a child that was made behind our back.
   void close();
-  // The names alone, while the other thread still serves: the process ends. Nothing in a child that
-  // was made behind our back.
-  void remove_names();
+  // Closes, and leaves the names to whoever finds them stale: for a process in a sandbox that may
+  // not even look at them.
+  void abandon();
   // In a forked child: all of it is the parent's.
   void forget();
 
@@ -61,6 +63,7 @@ class ControlDoor {
   static void hang_up(int client);
 
  private:
+  void remove_names();
   Errno open_in(const ControlFolder& folder, unsigned owner);
   Errno listen_at(int folder, const char* path);
 
