@@ -31,7 +31,8 @@ constexpr std::uint64_t kParkCost = 100;
 constexpr std::uint64_t kGlancePages = 4;
 constexpr std::uint64_t kProbePages = 16;
 constexpr Gap kOctaves = kGapsPerOctave;
-// Half octaves, four times: an estimate that rests on four measurements is seldom so far off.
+// Half octaves, four times: an estimate that rests on four measurements is seldom so far off, and
+// hardly ever twice as far.
 constexpr Gap kFarOff = 4;
 // Eleven times, after so many touches.
 constexpr Gap kSoHot = 7;
@@ -145,7 +146,7 @@ void BlockWatcher::observe_huge(PlacedBlock& b, Nanos now) {
   if (b.touches == 0) return;  // the park did not take place, or it was stored
   want(b, Wanted::kNone, 0);
   const bool near = b.gap <= promote_below_ + kFarOff;
-  b.count_anew = b.samples > 0 && !near;
+  b.count_anew = b.samples > 0 && b.gap > promote_below_ + 2 * kFarOff;
   if (b.slow == 0) {
     b.suspect = false;
   } else if (every_page_goes_up()) {
