@@ -30,7 +30,6 @@ constexpr std::uint64_t kPaceTicks = 8;
 constexpr std::uint64_t kParkCost = 100;
 constexpr std::uint64_t kGlancePages = 4;
 constexpr std::uint64_t kProbePages = 16;
-constexpr Gap kOctaves = kGapsPerOctave;
 // Half octaves, four times: an estimate that rests on four measurements is seldom so far off, and
 // hardly ever twice as far.
 constexpr Gap kFarOff = 4;
@@ -44,12 +43,13 @@ constexpr std::uint8_t kFirstSight = 5;
 void estimate(WatchedPart& part, Nanos window) {
   constexpr std::uint32_t kEnough = 16;
   constexpr Nanos kLongEnough = seconds(600);
-  if (part.touched + part.parked == 0) return;
+  if (part.watched() == 0) return;
   const Nanos sum = part.away + Nanos{window.v * part.parked};
   part.measured = gap_of({sum.v / std::max<std::int64_t>(part.touched, 1)});
   if (part.gap != kUnknownGap) {
     const std::int64_t expected = sum.v / length_of(part.gap).v;
-    const bool hotter_now = part.touched >= kTelling && part.measured + kOctaves * 4 <= part.gap;
+    const bool hotter_now =
+        part.touched >= kTelling && part.measured + 4 * kGapsPerOctave <= part.gap;
     const bool colder_now = expected >= 2 * kTelling && part.touched * 8 <= expected;
     if (hotter_now || colder_now) {
       part.exposure = {};
@@ -174,19 +174,28 @@ void BlockWatcher::observe_huge(PlacedBlock& b, Nanos now) {
 }
 
 void BlockWatcher::judge_glance(PlacedBlock& b) {
-  if (every_page_goes_up()) return judge_probe(b);
-  if (b.below.soon > 0) b.next = Watch::kProbe;
+  if (every_page_goes_up()) {
+    (void)judge_whole(b);
+  } else if (b.below.soon > 0) {
+    b.next = Watch::kProbe;
+  }
+}
+
+// True: the block is judged as a whole, and wanted if any of it was touched. Because there is room
+// for all that is used, or because nearly all that were parked are hot.
+bool BlockWatcher::judge_whole(PlacedBlock& b) {
+  const WatchedPart& part = b.below;
+  const bool all_hot = part.touched * 5U >= part.watched() * 4 && part.measured <= promote_below_;
+  if (!every_page_goes_up() && !all_hot) return false;
+  if (part.touched > 0) want(b, Wanted::kAll, b.slow);
+  return true;
 }
 
 // Pages that answer for all that lie below the first tier.
 void BlockWatcher::judge_probe(PlacedBlock& b) {
   const WatchedPart& part = b.below;
-  const std::uint32_t n = std::uint32_t{part.parked} + part.touched;
-  if (every_page_goes_up() || (part.touched * 5U >= n * 4 && part.measured <= promote_below_)) {
-    if (part.touched > 0) want(b, Wanted::kAll, b.slow);
-  } else if (part.soon > 0 && part.soon * 4U >= n && pays(b)) {
-    b.next = Watch::kBelow;
-  }
+  if (judge_whole(b)) return;
+  if (part.soon > 0 && part.soon * 4U >= part.watched() && pays(b)) b.next = Watch::kBelow;
 }
 
 // All of them, each judged by itself. Of those that are not worth it one in 22 was touched soon,
@@ -194,10 +203,8 @@ void BlockWatcher::judge_probe(PlacedBlock& b) {
 // so twice.
 void BlockWatcher::judge_sweep(PlacedBlock& b) {
   const WatchedPart& part = b.below;
-  const std::uint32_t n = std::uint32_t{part.parked} + part.touched;
-  if (every_page_goes_up() || (part.touched * 5U >= n * 4 && part.measured <= promote_below_)) {
-    if (part.touched > 0) want(b, Wanted::kAll, b.slow);
-  } else if (part.soon * 7U >= n) {
+  if (judge_whole(b)) return;
+  if (part.soon * 7U >= part.watched()) {
     want(b, Wanted::kSoon, part.soon);
   } else if (part.soon >= kTelling) {
     b.next = Watch::kAgain;
@@ -208,8 +215,7 @@ void BlockWatcher::judge_sweep(PlacedBlock& b) {
 // chance.
 void BlockWatcher::judge_candidates(PlacedBlock& b) {
   const WatchedPart& part = b.below;
-  const std::uint32_t n = std::uint32_t{part.parked} + part.touched;
-  if (part.soon > 0 && part.soon * 3U >= n) want(b, Wanted::kTwice, part.soon);
+  if (part.soon > 0 && part.soon * 3U >= part.watched()) want(b, Wanted::kTwice, part.soon);
 }
 
 void BlockWatcher::observe_small(PlacedBlock& b, Nanos now) {

@@ -59,6 +59,7 @@ class BlockWatcher {
   void observe_huge(PlacedBlock& b, Nanos now);
   void observe_small(PlacedBlock& b, Nanos now);
   void judge_glance(PlacedBlock& b);
+  bool judge_whole(PlacedBlock& b);
   void judge_probe(PlacedBlock& b);
   void judge_sweep(PlacedBlock& b);
   void judge_candidates(PlacedBlock& b);

@@ -45,6 +45,7 @@ struct WatchedPart {
   Gap measured = kUnknownGap;
   std::uint32_t hits = 0;
   Nanos exposure{};
+  std::uint32_t watched() const { return std::uint32_t{parked} + touched; }
   void forget() { *this = {}; }
 };
 
@@ -89,6 +90,12 @@ struct PlacedBlock {
 
   std::uint32_t pages() const { return std::uint32_t{resident} + parked; }
   std::uint32_t pages_above() const { return pages() - std::min<std::uint32_t>(slow, pages()); }
+  // As they are booked: what lies below the first tier of a block that is mostly on it is on the
+  // second.
+  std::uint32_t pages_on(unsigned t) const {
+    if (t == 0) return pages_above();
+    return std::max<unsigned>(tier, 1) == t ? slow : 0;
+  }
 };
 
 struct PlaceView {

@@ -120,8 +120,7 @@ void PlacementPolicy::demote_from(unsigned tier, std::uint64_t need, Gap cut, Pl
       b.home = false;  // whoever demotes them brings them home
     } else if (b.watch != Watch::kNone || b.home || b.wanted != Wanted::kNone) {
       continue;  // soon, or what is known of its pages is still needed
-    } else if (!watcher_.may_look_again() ||
-               !watcher_.watch(b, tier == 0 ? Watch::kAbove : Watch::kBelow, plan)) {
+    } else if (!watcher_.may_look_again() || !watcher_.watch(b, sweep_of(tier), plan)) {
       return;
     }
     need -= std::min<std::uint64_t>(need, v.pages);

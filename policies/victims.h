@@ -16,23 +16,23 @@ struct Victim {
   bool ready = false;  // parked, or a huge page; else it has to be swept first
 };
 
+// How the small pages on the tier are parked, all of them.
+constexpr Watch sweep_of(unsigned tier) {
+  return tier == 0 ? Watch::kAbove : Watch::kBelow;
+}
+
 inline Victim victim_of(const PlacedBlock& b, unsigned tier, Nanos now) {
   if (!b.movable || now < b.stays_until) return {};
-  // As the pages are booked: what lies below the first tier of a block that is mostly on it is on
-  // the second.
-  const unsigned below = std::max<unsigned>(b.tier, 1);
-  if (!b.huge && tier != 0 && below != tier) return {};
+  const std::uint32_t here = b.pages_on(tier);
+  if (b.huge ? b.tier != tier : here == 0) return {};
   const Gap parked =
       b.parked > 0 ? gap_of_each(gap_of(now - b.parked_since), b.parked) : kUnknownGap;
   if (b.huge) {
-    if (b.tier != tier) return {};
     // What was measured a time or two says little; a block that nobody touches tells by itself.
     const Gap gap = std::max(b.times >= GapEstimate::kMost / 2 ? b.gap : kUnknownGap, parked);
     return {gap, gap == kUnknownGap ? 0 : b.pages(), true};
   }
-  const std::uint32_t here = tier == 0 ? b.pages_above() : b.slow;
-  if (here == 0) return {};
-  const bool swept = b.last == (tier == 0 ? Watch::kAbove : Watch::kBelow);
+  const bool swept = b.last == sweep_of(tier);
   if (swept && b.watch == Watch::kNone && b.parked > 0) {
     return {parked, std::min<std::uint32_t>(b.parked, here), true};
   }
@@ -47,11 +47,8 @@ class Victims {
     for (const PlacedBlock& b : view.blocks) {
       const Victim v = victim_of(b, tier, now);
       pages_[v.gap] += v.pages;
-      if (tier == 0) present_ += b.pages_above();
-      const unsigned below = std::max<unsigned>(b.tier, 1);
-      if (tier != 0 && below == tier) present_ += b.slow;
-      const Watch sweep = tier == 0 ? Watch::kAbove : Watch::kBelow;
-      if (b.watch == sweep && (tier == 0 || below == tier)) coming_ += b.parked;
+      present_ += b.pages_on(tier);
+      if (b.watch == sweep_of(tier) && b.pages_on(tier) > 0) coming_ += b.parked;
     }
   }
   // Pages on the tier, victims or not; and those that are being swept.
