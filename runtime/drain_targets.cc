@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "runtime/node_tiers.h"
 #include "runtime/tiers/node_mover.h"
 
 namespace heaptier {
@@ -30,17 +31,6 @@ bool DrainTargets::fits(unsigned node, Fit fit) const {
   return false;
 }
 
-int DrainTargets::roomiest(NodeSet nodes, Fit fit) const {
-  int best = -1;
-  for (const unsigned node : nodes) {
-    if (!fits(node, fit)) continue;
-    if (best < 0 || rooms_[node].pages > rooms_[static_cast<unsigned>(best)].pages) {
-      best = static_cast<int>(node);
-    }
-  }
-  return best;
-}
-
 bool DrainTargets::has_room() const {
   std::uint64_t pages = 0;
   for (const unsigned node : open_) pages += rooms_[node].pages;
@@ -51,12 +41,16 @@ int DrainTargets::take(unsigned from, Fit fit) {
   const unsigned count = ranking_->count;
   const unsigned own = ranking_->tier_of(from);
   int best = -1;
+  const auto best_of = [&](unsigned t) {
+    return roomiest(ranking_->tiers[t].nodes & open_, rooms_,
+                    [&](unsigned node) { return fits(node, fit); });
+  };
   // Its own and those below, then those above from the nearest on.
   for (unsigned t = own; t < count && best < 0; ++t) {
-    best = roomiest(ranking_->tiers[t].nodes & open_, fit);
+    best = best_of(t);
   }
   for (unsigned t = std::min(own, count); t-- > 0 && best < 0;) {
-    best = roomiest(ranking_->tiers[t].nodes & open_, fit);
+    best = best_of(t);
   }
   if (best < 0) return best;
   NodeRoom& room = rooms_[static_cast<unsigned>(best)];

@@ -34,7 +34,6 @@ class DrainTargets {
   bool has_room() const;
 
  private:
-  int roomiest(NodeSet nodes, Fit fit) const;
   bool fits(unsigned node, Fit fit) const;
 
   const Ranking* ranking_ = nullptr;

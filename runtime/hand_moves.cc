@@ -405,15 +405,11 @@ int HandMoves::park_lazily(PageIndex first, std::uint32_t pages, unsigned tier) 
   if (core_.nodes == nullptr || core_.retired.load(std::memory_order_relaxed)) return 0;
   if (!host_.ready_for_faults()) return -ENOTSUP;
   std::uint32_t done = 0;
-  while (pages > 0) {
-    const BlockIndex b = block_of(first);
-    PageSpan span{page_in_block(first), 0};
-    span.n = std::min(pages, kBlockPages - span.first);
+  each_part(first, pages, [&](BlockIndex b, PageSpan span) {
     if (b.v < core_.space.block_limit()) done += park_block(b, span, tier);
-    first.v += span.n;
-    pages -= span.n;
     host_.between_steps();
-  }
+    return true;
+  });
   return static_cast<int>(done);
 }
 

@@ -7,6 +7,7 @@
 // alone. Faults are served meanwhile.
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
 
 #include "policies/placed_block.h"
@@ -14,6 +15,8 @@
 #include "runtime/discard.h"
 
 namespace heaptier {
+
+struct MovedPages;  // node_moves.h
 
 // What became of a pageblock's pages. Named, so that policies and statistics need not guess.
 struct MoveOutcome {
@@ -39,6 +42,19 @@ struct PageSpan {
   std::uint32_t first = 0;
   std::uint32_t n = static_cast<std::uint32_t>(kPagesPerBlock);
 };
+
+// Calls part(block, span) for the part of each pageblock that the pages lie in, until it answers
+// false.
+template <class Part>
+void each_part(PageIndex first, std::uint32_t pages, Part part) {
+  while (pages > 0) {
+    PageSpan span{page_in_block(first), 0};
+    span.n = std::min(pages, static_cast<std::uint32_t>(kPagesPerBlock) - span.first);
+    if (!part(block_of(first), span)) return;
+    first.v += span.n;
+    pages -= span.n;
+  }
+}
 
 // Which resident pages park() takes.
 enum class Parking : std::uint8_t {
@@ -110,6 +126,7 @@ class Migration {
 
   Errno manage_again(BlockIndex b);
   Places find_places(BlockIndex b, std::uint32_t every, bool note);
+  MovedPages move_to(int node, PageMove* moves, std::size_t n, bool huge, Counter& flow);
   bool still_huge(BlockIndex b);
   Errno enlist(BlockIndex b);
   void delist(BlockIndex b);

@@ -71,13 +71,22 @@ Migration::Places Migration::find_places(BlockIndex b, std::uint32_t every, bool
   return places;
 }
 
+// All of them to one node; `flow` counts those that moved.
+MovedPages Migration::move_to(int node, PageMove* moves, std::size_t n, bool huge, Counter& flow) {
+  int status[kPagesPerBlock];
+  for (std::size_t i = 0; i < n; ++i) {
+    moves[i].node = static_cast<unsigned>(node);
+    moves[i].huge = huge;
+  }
+  return count_moves(core_.stats, flow, core_.nodes->own_mover().move(moves, n, status), huge);
+}
+
 MoveOutcome Migration::promote(BlockIndex b, Wanted what, Gap soon) {
   NodeTiers& nodes = *core_.nodes;
   Pageblock& block = core_.table.block(b);
   const PageIndex first = first_page(b);
   MoveOutcome outcome;
   PageMove moves[kPagesPerBlock];
-  int status[kPagesPerBlock];
   std::size_t n = 0;
   const bool huge = still_huge(b);
   const int target = nodes.target(0, block.hot_node.load(std::memory_order_relaxed), huge);
@@ -97,12 +106,7 @@ MoveOutcome Migration::promote(BlockIndex b, Wanted what, Gap soon) {
     core_.stats.nodes_refused_full.add(n * each);
     return outcome;
   }
-  for (std::size_t i = 0; i < n; ++i) {
-    moves[i].node = static_cast<unsigned>(target);
-    moves[i].huge = huge;
-  }
-  const MovedPages pages = count_moves(core_.stats, core_.stats.nodes_promoted,
-                                       nodes.own_mover().move(moves, n, status), huge);
+  const MovedPages pages = move_to(target, moves, n, huge, core_.stats.nodes_promoted);
   outcome.moved = pages.moved;
   note_promoted(block, pages.arrived());
   if (!huge && (what != Wanted::kAll || pages.arrived() != n)) locate(b);
@@ -169,20 +173,14 @@ MoveOutcome Migration::demote(BlockIndex b, unsigned tier) {
     core_.stats.nodes_refused_full.add(huge ? kPagesPerBlock : n);
     return outcome;
   }
-  for (std::size_t i = 0; i < n; ++i) {
-    moves[i].node = static_cast<unsigned>(target);
-    moves[i].huge = huge;
-  }
-  const MovedPages pages = count_moves(core_.stats, core_.stats.nodes_demoted,
-                                       nodes.own_mover().move(moves, n, status), huge);
+  const MovedPages pages = move_to(target, moves, n, huge, core_.stats.nodes_demoted);
   outcome.moved = pages.moved;
-  const std::uint32_t slow = block.slow.load(std::memory_order_relaxed) + pages.moved;
-  block.slow.store(static_cast<std::uint16_t>(std::min(slow, kBlockPages)),
-                   std::memory_order_relaxed);
-  if (huge ? pages.arrived() != 0 : slow >= kBlockPages / 2) {
+  if (!huge) {
+    locate(b);
+  } else if (pages.arrived() != 0) {
+    block.slow.store(static_cast<std::uint16_t>(kBlockPages), std::memory_order_relaxed);
     block.tier.store(static_cast<std::uint8_t>(tier), std::memory_order_relaxed);
   }
-  if (!huge) locate(b);
   return outcome;
 }
 

@@ -118,14 +118,7 @@ int NodeTiers::nearest(unsigned t, int from, Fits fits) const {
       if (fits(node)) return static_cast<int>(node);
     }
   }
-  int best = -1;
-  for (const unsigned node : nodes) {
-    if (!fits(node)) continue;
-    if (best < 0 || rooms_[node].pages > rooms_[static_cast<unsigned>(best)].pages) {
-      best = static_cast<int>(node);
-    }
-  }
-  return best;
+  return roomiest(nodes, rooms_, fits);
 }
 
 }  // namespace heaptier

@@ -42,6 +42,19 @@ class WatchClock {
   std::atomic<std::int64_t> cost_{0};
 };
 
+// Of the nodes that fit the one with the most room, -1: none does. `rooms`: by node.
+template <class Fits>
+int roomiest(NodeSet nodes, const NodeRoom* rooms, Fits fits) {
+  int best = -1;
+  for (const unsigned node : nodes) {
+    if (!fits(node)) continue;
+    if (best < 0 || rooms[node].pages > rooms[static_cast<unsigned>(best)].pages) {
+      best = static_cast<int>(node);
+    }
+  }
+  return best;
+}
+
 class NodeTiers {
  public:
   constexpr NodeTiers() = default;

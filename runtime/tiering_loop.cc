@@ -311,10 +311,7 @@ int TieringLoop::demote_range(PageIndex first, std::uint32_t pages, bool store, 
   if (store && core_.store == nullptr) return 0;
   if (!host_.ready_for_faults()) return -ENOTSUP;
   std::uint32_t done = 0;
-  while (pages > 0) {
-    const BlockIndex b = block_of(first);
-    PageSpan span{page_in_block(first), 0};
-    span.n = std::min(pages, kBlockPages - span.first);
+  each_part(first, pages, [&](BlockIndex b, PageSpan span) {
     if (core_.manageable(b) && !core_.table.block(b).pinned() && migration_.manage(b).ok()) {
       BlockView& v = blocks_[b.v];
       migration_.recall(b, span);
@@ -329,15 +326,13 @@ int TieringLoop::demote_range(PageIndex first, std::uint32_t pages, bool store, 
       }
       if (why != nullptr) why->add(outcome);
       for (std::uint32_t i = 0; i < span.n; ++i) {
-        const PageState s = core_.table.peek({first.v + i}).state();
+        const PageState s = core_.table.peek({first_page(b).v + span.first + i}).state();
         const bool away = s == PageState::kStored || s == PageState::kFilled;
         if (store ? away : away || s == PageState::kParked) ++done;
       }
     }
-    first.v += span.n;
-    pages -= span.n;
-    if (!host_.between_steps()) break;
-  }
+    return host_.between_steps();
+  });
   return static_cast<int>(done);
 }
 
