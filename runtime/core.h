@@ -104,6 +104,12 @@ struct Core {
     flow.add(table.publish_all(first, was, now, n, &refused));
     if (refused != 0) stats.errors_transition.add(refused);
   }
+  // The same for a whole block, whose words are joined if that can be (pageblock_table.h).
+  void settle_and_join(BlockIndex b, const PageWord* was, const PageWord* now, Counter& flow) {
+    std::uint32_t refused = 0;
+    flow.add(table.publish_and_join(b, was, now, &refused));
+    if (refused != 0) stats.errors_transition.add(refused);
+  }
   // A page of the block that is to move at its next touch was touched, and its word says so.
   void note_lazy_touch(Pageblock& block) {
     block.lazy_touched.store(true, std::memory_order_release);

@@ -45,6 +45,10 @@ FaultReply FaultService::on_fault(const FaultEvent& event, unsigned worker) {
   const PageIndex p = core_.space.page_at(event.address);
   if (!core_.table.managed(p)) return kBusyReply;  // being registered: its words come in a moment
   if (!event.wp && throttled(w)) return kBusyReply;
+  if (!event.wp && core_.table.block(block_of(p)).compound.load(std::memory_order_acquire)) {
+    FaultReply reply;
+    if (touch_joined(p, w, &reply)) return reply;
+  }
   PageWord was;
   if (!core_.table.try_lock(p, &was)) {
     // The thread that holds the page and reads it (migration.cc, copy_pages) would wait for itself.
@@ -183,11 +187,7 @@ FaultReply FaultService::first_touch(PageIndex p, PageWord was, const FaultEvent
 // moment ago (the page is there: EEXIST), or the application had the kernel empty it by a raw
 // system call (it reads as zero).
 FaultReply FaultService::lost(PageIndex p, PageWord was, const FaultEvent&, Worker& w) {
-  std::memset(w.staging, 0, kPageSize);
-  const RunResult r = core_.port->copy(core_.home(p), w.staging, kPageSize, false, false);
-  core_.stats.faults.add();
-  if (r.done == kPageSize) {
-    core_.stats.faults_lost.add();
+  if (filled_again(p, w)) {
     PageWord now = PageWord{}.with_state(PageState::kResident);
     if (was.state() == PageState::kClean) {
       core_.store->drop(SlotId{was.slot()});
@@ -197,9 +197,22 @@ FaultReply FaultService::lost(PageIndex p, PageWord was, const FaultEvent&, Work
     }
     return wake(p);
   }
-  core_.stats.faults_stale.add();
   core_.table.unlock(p, was);
   return wake(p);
+}
+
+// Counts the fault; true: the page was empty indeed.
+bool FaultService::filled_again(PageIndex p, Worker& w) {
+  std::memset(w.staging, 0, kPageSize);
+  const RunResult r = core_.port->copy(core_.home(p), w.staging, kPageSize, false, false);
+  const bool empty = r.done == kPageSize;
+  core_.stats.faults.add();
+  if (empty) {
+    core_.stats.faults_lost.add();
+  } else {
+    core_.stats.faults_stale.add();
+  }
+  return empty;
 }
 
 // A page that heaptier holds as present, parked or being read, is gone: the application has had the
@@ -236,91 +249,11 @@ void FaultService::note_toucher(Pageblock& block) {
                        std::memory_order_relaxed);
 }
 
-// The first touch of a huge page that was watched. True: where it was touched before is to be
-// forgotten.
-bool FaultService::note_huge_touch(Pageblock& block, PageWord touched) {
-  const WatchClock::Mark mark{block.parked_at.load(std::memory_order_relaxed),
-                              block.parked_faults.load(std::memory_order_relaxed)};
-  const Nanos gap = core_.nodes->clock().lap(core_.ops.now(), mark);
-  note_gap(block, gap_of(gap));
-  if (block.tier.load(std::memory_order_relaxed) != 0) note_toucher(block);
-  return note_sample(block, seen(touched) == Seen::kTouched);
-}
-
 // The page may have waited for this touch to be moved (lazy_mark.h).
 PageWord FaultService::note_wanted(PageWord was) {
   const LazyMark mark{was.slot()};
   if (!mark.is_waiting()) return was;
   return was.with_slot(mark.touched_from(core_.nodes->ops().node_here()).bits());
-}
-
-FaultReply FaultService::unpark_huge(PageIndex p, PageWord was) {
-  const BlockIndex b = block_of(p);
-  Pageblock& block = core_.table.block(b);
-  if (!block.gate.try_lock()) {
-    core_.table.unlock(p, was);
-    return kBusyReply;
-  }
-  const PageIndex first = first_page(b);
-  RunResult r{kOk, 0};
-  bool marked = false;
-  const bool whole = block.huge.load(std::memory_order_relaxed);
-  const bool noted = whole && core_.nodes != nullptr && !LazyMark{was.slot()}.is_waiting();
-  const bool anew = noted && note_huge_touch(block, was);
-  if (whole) {
-    r = core_.port->move(core_.home(first), core_.park(first), kPageblockSize, false);
-  }
-  if (!whole || r.done != kPageblockSize) {
-    // Shared with a forked child, or already being taken apart: from now on page by page, by
-    // copying.
-    block.huge.store(false, std::memory_order_relaxed);
-    block.residue.store(true, std::memory_order_relaxed);
-    if (whole && r.error.code == EBUSY) core_.stats.refused_busy.add();
-    // The kernel had split it and has moved a part: that part is at home.
-    const auto part = static_cast<std::uint32_t>(r.done / kPageSize);
-    for (std::uint32_t i = 0; i < part; ++i) {
-      const PageIndex q{first.v + i};
-      const PageWord word = q == p ? was : core_.table.lock(q);
-      if (word.state() == PageState::kParked) {
-        marked = marked || LazyMark{word.slot()}.is_waiting();
-        core_.settle(q, word, note_wanted(word).with_state(PageState::kResident),
-                     core_.stats.pages_unparked_touch);
-      } else {
-        core_.table.unlock(q, word);
-      }
-    }
-    if (marked) core_.note_lazy_touch(block);
-    if (page_in_block(p) < part) {
-      block.gate.unlock();
-      core_.stats.faults.add();
-      core_.stats.faults_hint.add();
-      return {FaultVerdict::kWake, core_.home(first), r.done};
-    }
-    if (part > 0) (void)core_.port->wake(core_.home(first), r.done);
-    block.gate.unlock();
-    core_.table.unlock(p, was);
-    return kBusyReply;  // comes back at once, to the copying branch
-  }
-  PageWord words[kPagesPerBlock];
-  PageWord home[kPagesPerBlock];
-  for (std::uint32_t i = 0; i < kPagesPerBlock; ++i) {
-    const PageIndex q{first.v + i};
-    words[i] = q == p ? was : core_.table.lock(q);
-    const bool parked = words[i].state() == PageState::kParked;
-    marked = marked || (parked && LazyMark{words[i].slot()}.is_waiting());
-    home[i] = parked ? note_wanted(words[i]).with_state(PageState::kResident) : words[i];
-    if (noted && (anew || q == p)) {
-      home[i] = with_seen(home[i], q == p ? Seen::kTouched : Seen::kNo);
-    }
-  }
-  core_.settle_all(first, words, home, kPagesPerBlock, core_.stats.pages_unparked_touch);
-  if (marked) core_.note_lazy_touch(block);
-  block.gate.unlock();
-  block.touches.fetch_add(static_cast<std::uint16_t>(kPagesPerBlock), std::memory_order_relaxed);
-  core_.stats.faults.add();
-  core_.stats.faults_hint.add();
-  core_.stats.huge_unparked.add();
-  return {FaultVerdict::kWake, core_.home(first), kPageblockSize};
 }
 
 FaultReply FaultService::unpark(PageIndex p, PageWord was, Worker&) {

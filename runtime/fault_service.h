@@ -30,8 +30,12 @@ class FaultService final : public FaultSink {
   FaultReply resolve(PageIndex p, PageWord was, const FaultEvent& event, Worker& w);
   FaultReply first_touch(PageIndex p, PageWord was, const FaultEvent& event, Worker& w);
   FaultReply lost(PageIndex p, PageWord was, const FaultEvent& event, Worker& w);
+  bool filled_again(PageIndex p, Worker& w);
   FaultReply unpark(PageIndex p, PageWord was, Worker& w);
+  bool touch_joined(PageIndex p, Worker& w, FaultReply* reply);
   FaultReply unpark_huge(PageIndex p, PageWord was);
+  FaultReply came_apart(PageIndex p, PageWord was, RunResult moved);
+  FaultReply came_home(Pageblock& block, PageIndex first);
   PageWord note_touch(Pageblock& block, PageWord was);
   void note_toucher(Pageblock& block);
   bool note_huge_touch(Pageblock& block, PageWord touched);

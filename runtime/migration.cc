@@ -13,9 +13,6 @@ namespace heaptier {
 namespace {
 
 constexpr auto kBlockPages = static_cast<std::uint32_t>(kPagesPerBlock);
-// Pages of a huge page that answer for all of it before it is taken apart.
-constexpr std::uint32_t kProbes = 4;
-
 bool asked_for(const Pageblock& block, PageWord word, Parking how) {
   switch (how) {
     case Parking::kBelow:
@@ -163,85 +160,6 @@ void Migration::release_residue(BlockIndex b) {
   }
 }
 
-MoveOutcome Migration::park_huge(BlockIndex b) {
-  Pageblock& block = core_.table.block(b);
-  const PageIndex first = first_page(b);
-  MoveOutcome outcome;
-  PageWord words[kPagesPerBlock];
-  std::uint32_t held = 0;
-  std::uint32_t stamp = 0;
-  if (core_.nodes != nullptr) {
-    const Nanos now = core_.ops.now();
-    note_parked(block, core_.nodes->clock().mark(now));
-    stamp = park_stamp(now);  // should it be taken apart
-  }
-  for (; held < kBlockPages; ++held) {
-    if (!core_.table.try_lock({first.v + held}, &words[held])) break;
-    if (words[held].state() != PageState::kResident) {
-      core_.table.unlock({first.v + held}, words[held]);
-      // Not one huge page any more: the kernel or a free has split it.
-      block.huge.store(false, std::memory_order_relaxed);
-      break;
-    }
-  }
-  bool moved = false;
-  if (held == kBlockPages) {
-    const RunResult r =
-        core_.port->move(core_.park(first), core_.home(first), kPageblockSize, false);
-    moved = r.done == kPageblockSize;
-    if (!moved) {
-      if (r.error.code == EBUSY) {
-        outcome.busy = kBlockPages;
-        core_.stats.refused_busy.add(kBlockPages);
-      } else if (r.error.code == EINVAL || r.error.code == ENOENT) {
-        // Lies in two mappings, or the application has emptied a part: not one huge page.
-        block.huge.store(false, std::memory_order_relaxed);
-        outcome.raced = 1;
-      } else {
-        core_.stats.errors_move.add();
-        outcome.failed = true;
-      }
-      if (r.done != 0) {
-        // It was not huge after all and some pages went: say which.
-        block.huge.store(false, std::memory_order_relaxed);
-        const auto n = static_cast<std::uint32_t>(r.done / kPageSize);
-        for (std::uint32_t i = 0; i < n; ++i) {
-          core_.settle({first.v + i}, words[i],
-                       PageWord{}
-                           .with_state(PageState::kParked)
-                           .with_stamp(stamp)
-                           .with_estimate(words[i].estimate())
-                           .with_slot(words[i].slot()),
-                       core_.stats.pages_parked);
-        }
-        outcome.moved = n;
-        for (std::uint32_t i = n; i < held; ++i) core_.table.unlock({first.v + i}, words[i]);
-        return outcome;
-      }
-    }
-  } else {
-    outcome.raced = 1;
-  }
-  if (!moved) {
-    for (std::uint32_t i = 0; i < held; ++i) core_.table.unlock({first.v + i}, words[i]);
-    return outcome;
-  }
-  PageWord parked[kPagesPerBlock];
-  const bool seen_counts = core_.nodes != nullptr;
-  std::transform(words, words + kBlockPages, parked, [=](PageWord was) {
-    const PageWord now = PageWord{}
-                             .with_state(PageState::kParked)
-                             .with_stamp(stamp)
-                             .with_incompressible(was.incompressible())
-                             .with_slot(was.slot());
-    return seen_counts ? with_seen(now, seen(was)) : now;
-  });
-  core_.settle_all(first, words, parked, kBlockPages, core_.stats.pages_parked);
-  outcome.moved = kBlockPages;
-  core_.stats.huge_parked.add();
-  return outcome;
-}
-
 // Moves each run of held pages; what cannot be moved is unlocked as it was.
 void Migration::move_runs(BlockIndex b, const PageWord* words, const bool* held,
                           MoveOutcome* outcome) {
@@ -375,18 +293,6 @@ void Migration::bring_home(PageIndex p, PageWord was, PageWord now, Counter& flo
     return;
   }
   core_.settle(p, was, now, flow);
-}
-
-MoveOutcome Migration::park_split(BlockIndex b) {
-  MoveOutcome outcome = park(b, Parking::kAll, PageSpan{});
-  Pageblock& block = core_.table.block(b);
-  SpinGuard gate(block.gate);
-  if (block.count(PageState::kParked) != 0 &&
-      block.huge.exchange(false, std::memory_order_relaxed)) {
-    block.residue.store(true, std::memory_order_release);
-    core_.stats.huge_split.add();
-  }
-  return outcome;
 }
 
 MoveOutcome Migration::store(BlockIndex b, std::uint32_t max, Evictor who, PageSpan span) {
@@ -608,78 +514,16 @@ MoveOutcome Migration::copy_out(BlockIndex b, std::uint32_t* next, CopyOut which
   return outcome;
 }
 
-// A parked huge page is not taken apart for nothing: a few of its pages answer for all.
-bool Migration::hopeless_huge(BlockIndex b, MoveOutcome* outcome) {
-  Pageblock& block = core_.table.block(b);
-  SpinGuard gate(block.gate);
-  if (!block.huge.load(std::memory_order_relaxed) || block.count(PageState::kParked) == 0) {
-    return false;
-  }
-  for (std::uint32_t i = 0; i < kProbes; ++i) {
-    const PageIndex p{first_page(b).v + kBlockPages / kProbes * i + kBlockPages / kProbes / 2};
-    PageWord was;
-    if (!core_.table.try_lock(p, &was)) return false;
-    bool refuses = false;
-    if (was.state() == PageState::kParked) {
-      const void* content = reinterpret_cast<const void*>(core_.park(p));  // NOLINT
-      std::uint32_t pattern = 0;
-      SlotId slot;
-      if (!same_filled(content, &pattern)) {
-        const StoreOutcome stored = core_.store->store(worker_.workspace, content, p, &slot);
-        if (stored == StoreOutcome::kStored) core_.store->drop(slot);
-        refuses = stored == StoreOutcome::kIncompressible;
-      }
-    }
-    core_.table.unlock(p, was);
-    if (!refuses) return false;
-  }
-  core_.stats.store_tries.add(kProbes);
-  core_.stats.store_incompressible.add(kProbes);
-  outcome->incompressible = kBlockPages;
-  return true;
+PageWord Migration::at_home(PageWord was, Unpark how) const {
+  const PageWord home = was.with_state(PageState::kResident).with_stamp(0);
+  return how == Unpark::kToRest ? to_rest(home, core_.ops.now()) : home;
 }
 
 MoveOutcome Migration::unpark(BlockIndex b, Unpark how) {
   MoveOutcome outcome;
   Pageblock& block = core_.table.block(b);
   const PageIndex first = first_page(b);
-  const auto at_home = [this, how](PageWord was) {
-    const PageWord home = was.with_state(PageState::kResident).with_stamp(0);
-    return how == Unpark::kToRest ? to_rest(home, core_.ops.now()) : home;
-  };
-  if (block.huge.load(std::memory_order_relaxed)) {
-    SpinGuard gate(block.gate);
-    PageWord words[kPagesPerBlock];
-    std::uint32_t held = 0;
-    for (; held < kBlockPages; ++held) {
-      if (!core_.table.try_lock({first.v + held}, &words[held])) break;
-      if (words[held].state() != PageState::kParked) {
-        core_.table.unlock({first.v + held}, words[held]);
-        break;
-      }
-    }
-    RunResult r{kOk, 0};
-    if (held == kBlockPages) {
-      r = core_.port->move(core_.home(first), core_.park(first), kPageblockSize, true);
-    }
-    const auto home =
-        static_cast<std::uint32_t>(r.done / kPageSize);  // all, none, or what a split left
-    PageWord now[kPagesPerBlock];
-    std::transform(words, words + home, now, at_home);
-    core_.settle_all(first, words, now, home, core_.stats.pages_unparked_other);
-    for (std::uint32_t i = home; i < held; ++i) core_.table.unlock({first.v + i}, words[i]);
-    outcome.moved = home;
-    if (home == kBlockPages) {
-      core_.stats.huge_unparked.add();
-      return outcome;
-    }
-    if (held != kBlockPages) {
-      outcome.raced = 1;
-      return outcome;
-    }
-    block.huge.store(false, std::memory_order_relaxed);
-    block.residue.store(true, std::memory_order_release);
-  }
+  if (block.huge.load(std::memory_order_relaxed) && unpark_huge(b, how, &outcome)) return outcome;
   PageWord was[kPagesPerBlock];
   PageWord now[kPagesPerBlock];
   std::uint32_t n = 0;  // held, up to page i
@@ -696,7 +540,7 @@ MoveOutcome Migration::unpark(BlockIndex b, Unpark how) {
       }
     }
     if (held) {
-      now[i] = at_home(was[i]);
+      now[i] = at_home(was[i], how);
       ++n;
       continue;
     }
@@ -721,20 +565,6 @@ void Migration::bring_some_home(PageIndex first, const PageWord* was, const Page
   for (; done < n; ++done) {
     bring_home({first.v + done}, was[done], now[done], core_.stats.pages_unparked_other, outcome);
   }
-}
-
-MoveOutcome Migration::collapse(BlockIndex b) {
-  MoveOutcome outcome;
-  core_.stats.collapse_tries.add();
-  const Errno e = core_.ops.advise(core_.space.address_of(b), kPageblockSize, os::kAdviceCollapse);
-  if (e.failed()) {
-    core_.stats.collapse_failed.add();
-    outcome.failed = true;
-    return outcome;
-  }
-  core_.stats.collapse_done.add();
-  outcome.moved = kBlockPages;
-  return outcome;
 }
 
 void Migration::end_rests(BlockIndex b, std::uint32_t* most) {

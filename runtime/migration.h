@@ -133,6 +133,9 @@ class Migration {
   template <class Found>
   Errno each_present(BlockIndex b, bool* huge, Found found);
   MoveOutcome park_huge(BlockIndex b);
+  PageWord at_home(PageWord was, Unpark how) const;
+  bool unpark_huge(BlockIndex b, Unpark how, MoveOutcome* outcome);
+  MoveOutcome park_refused(BlockIndex b, RunResult r, const PageWord* words, std::uint32_t stamp);
   bool hopeless_huge(BlockIndex b, MoveOutcome* outcome);
   void release_residue(BlockIndex b);
   void move_runs(BlockIndex b, const PageWord* words, const bool* held, MoveOutcome* outcome);

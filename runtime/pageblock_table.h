@@ -2,6 +2,11 @@
 // changes state: publish() checks the move against can_go(), keeps the counts of the pageblock and
 // of the whole heap, and unlocks. So the counts always add up to what the words say.
 //
+// The words of a huge page that goes to and fro as a whole are joined, like the kernel's compound
+// pages: the first word's lock is the lock of all, and says for all whether they are at home or in
+// the park. So a hint of a huge page changes two words instead of a thousand. Whoever wants a
+// single page of it takes the words apart by locking it, and need not know.
+//
 // Thread rule: words by their lock bit; counts are atomic. The gate of a pageblock serialises
 // operations on it as a whole (parking, unparking a huge page).
 #pragma once
@@ -23,6 +28,7 @@ struct Pageblock {
   std::atomic<std::atomic<std::uint64_t>*> words{nullptr};
   SpinLock gate;
   std::atomic<bool> huge{false};        // its pages are one huge page, at home or in the park
+  std::atomic<bool> compound{false};    // its words are joined (PageblockTable::publish_joined)
   std::atomic<bool> registered{false};  // faults come to us
   std::atomic<bool> residue{false};     // the park holds frames of pages that were copied home
   std::atomic<std::uint16_t> counts[kPageStates] = {};  // pages in each state (managed blocks)
@@ -92,7 +98,7 @@ class PageblockTable {
     return blocks_[block_of(p).v].words.load(std::memory_order_acquire) != nullptr;
   }
   // The word as it is now, locked or not. The page must be managed.
-  PageWord peek(PageIndex p) const { return PageWord{word(p).load(std::memory_order_acquire)}; }
+  PageWord peek(PageIndex p) const;
   // Takes the page; *out is its word (with the lock bit off). False: somebody has it.
   bool try_lock(PageIndex p, PageWord* out);
   // Takes the page, waiting for its owner.
@@ -105,6 +111,24 @@ class PageblockTable {
   // moves were illegal.
   std::uint32_t publish_all(PageIndex first, const PageWord* was, const PageWord* now,
                             std::uint32_t n, std::uint32_t* refused);
+  // Takes all pages of a block whose words are joined; *head is the first word, whose state and
+  // stamp are those of all. False: they are not, or somebody has them.
+  bool try_lock_joined(BlockIndex b, PageWord* head);
+  // Ends that ownership, with another state and stamp for all or none. Only between at home and in
+  // the park, and only while none of the pages rests.
+  void publish_joined(BlockIndex b, PageWord was, PageState state, std::uint32_t stamp);
+  // Makes it ownership of each single page: words[i] as try_lock() would have given it.
+  void take_apart(BlockIndex b, PageWord* words);
+  // publish_all() of a whole block, all of whose words are owned. They are joined from then on if
+  // nothing but what they are joined for is in them.
+  std::uint32_t publish_and_join(BlockIndex b, const PageWord* was, const PageWord* now,
+                                 std::uint32_t* refused);
+  // What is known of the heat of one page of joined words that are owned.
+  template <class Change>
+  void change_joined(PageIndex p, Change change) {
+    std::atomic<std::uint64_t>& w = word(p);
+    w.store(change(PageWord{w.load(std::memory_order_relaxed)}).bits(), std::memory_order_relaxed);
+  }
   // Ends ownership without change.
   void unlock(PageIndex p, PageWord was) { publish(p, was, was); }
   // While words are not adopted yet: sets a page's state without locks.
@@ -125,6 +149,9 @@ class PageblockTable {
   std::uint32_t managed_blocks() const { return managed_.load(std::memory_order_relaxed); }
 
  private:
+  bool split_words(PageIndex p);
+  void spread(BlockIndex b, PageWord head);
+  void release_from(BlockIndex b, std::uint32_t page);
   void count(Pageblock& block, PageState from, PageState to, std::uint16_t pages);
   std::atomic<std::uint64_t>& word(PageIndex p) const {
     return blocks_[block_of(p).v].words.load(std::memory_order_acquire)[page_in_block(p)];

@@ -164,6 +164,170 @@ TEST(PageblockTable, ThreadsThatLockTheSamePagesLoseNoCount) {
   EXPECT_EQ(table.total(PageState::kUntouched), 512 - resident);
 }
 
+// Block 1, all resident, parked and joined; page 7 was seen touched.
+constexpr BlockIndex kJoined{1};
+void with_joined_block(PageblockTable* table, std::uint32_t stamp = 9) {
+  ASSERT_TRUE(table->init(2).ok());
+  std::atomic<std::uint64_t>* words = table->make_words();
+  for (std::uint32_t i = 0; i < kPagesPerBlock; ++i) table->seed(words, i, PageState::kResident);
+  table->adopt(kJoined, words);
+  PageWord was[kPagesPerBlock], now[kPagesPerBlock];
+  for (std::uint32_t i = 0; i < kPagesPerBlock; ++i) {
+    ASSERT_TRUE(table->try_lock({512 + i}, &was[i]));
+    now[i] = was[i].with_state(PageState::kParked).with_stamp(stamp).with_credits(i == 7 ? 1 : 0);
+  }
+  std::uint32_t refused = 0;
+  ASSERT_EQ(table->publish_and_join(kJoined, was, now, &refused), kPagesPerBlock);
+  ASSERT_TRUE(table->block(kJoined).compound.load());
+}
+
+void expect_all(const PageblockTable& table, PageState state, std::uint32_t stamp) {
+  for (std::uint32_t i = 0; i < kPagesPerBlock; ++i) {
+    const PageWord w = table.peek({512 + i});
+    ASSERT_EQ(w.state(), state) << i;
+    ASSERT_EQ(w.stamp(), stamp) << i;
+    ASSERT_EQ(w.credits(), i == 7 ? 1u : 0u) << i;
+    ASSERT_FALSE(w.locked()) << i;
+  }
+  for (int s = 0; s < kPageStates; ++s) {
+    const auto each = static_cast<PageState>(s);
+    EXPECT_EQ(table.total(each), each == state ? kPagesPerBlock : 0) << to_string(each);
+    EXPECT_EQ(table.block(kJoined).count(each), each == state ? kPagesPerBlock : 0);
+  }
+}
+
+TEST(JoinedWords, OneSpeaksForAll) {
+  PageblockTable table;
+  with_joined_block(&table);
+  expect_all(table, PageState::kParked, 9);
+  PageWord head, other;
+  ASSERT_TRUE(table.try_lock_joined(kJoined, &head));
+  EXPECT_FALSE(table.try_lock_joined(kJoined, &other));
+  EXPECT_FALSE(table.try_lock({512}, &other));
+  EXPECT_FALSE(table.try_lock({512 + 300}, &other));
+  EXPECT_TRUE(table.peek({512 + 300}).locked());
+  table.publish_joined(kJoined, head, PageState::kResident, 0);
+  expect_all(table, PageState::kResident, 0);
+  EXPECT_TRUE(table.block(kJoined).compound.load());
+}
+
+TEST(JoinedWords, WhoTakesOnePageTakesThemApart) {
+  for (const std::uint32_t page : {0u, 7u, 511u}) {
+    PageblockTable table;
+    with_joined_block(&table);
+    PageWord head;
+    ASSERT_TRUE(table.try_lock_joined(kJoined, &head));
+    table.publish_joined(kJoined, head, PageState::kResident, 0);
+    PageWord was;
+    ASSERT_TRUE(table.try_lock({512 + page}, &was));
+    EXPECT_EQ(was.state(), PageState::kResident);
+    EXPECT_FALSE(table.block(kJoined).compound.load());
+    EXPECT_FALSE(table.try_lock_joined(kJoined, &head));
+    table.unlock({512 + page}, was);
+    expect_all(table, PageState::kResident, 0);
+  }
+}
+
+TEST(JoinedWords, TakenApartByTheirOwnerTheyAreHisOneByOne) {
+  PageblockTable table;
+  with_joined_block(&table);
+  PageWord head, other;
+  PageWord words[kPagesPerBlock];
+  ASSERT_TRUE(table.try_lock_joined(kJoined, &head));
+  table.take_apart(kJoined, words);
+  for (std::uint32_t i = 0; i < kPagesPerBlock; ++i) {
+    EXPECT_EQ(words[i].state(), PageState::kParked);
+    EXPECT_FALSE(table.try_lock({512 + i}, &other)) << i;
+    EXPECT_TRUE(table.publish({512 + i}, words[i], words[i].with_state(PageState::kResident)));
+  }
+  expect_all(table, PageState::kResident, 9);
+}
+
+// A mark, a page that would not shrink, a state of another kind: each has to be kept by itself.
+TEST(JoinedWords, OnlyWhatNeedsNoWordOfItsOwnIsJoined) {
+  const auto joins = [](auto change) {
+    PageblockTable table;
+    EXPECT_TRUE(table.init(2).ok());
+    std::atomic<std::uint64_t>* words = table.make_words();
+    for (std::uint32_t i = 0; i < kPagesPerBlock; ++i) table.seed(words, i, PageState::kResident);
+    table.adopt(kJoined, words);
+    PageWord was[kPagesPerBlock], now[kPagesPerBlock];
+    for (std::uint32_t i = 0; i < kPagesPerBlock; ++i) {
+      was[i] = table.lock({512 + i});
+      now[i] = was[i].with_state(PageState::kParked);
+    }
+    now[300] = change(now[300]);
+    std::uint32_t refused = 0;
+    table.publish_and_join(kJoined, was, now, &refused);
+    for (std::uint32_t i = 0; i < kPagesPerBlock; ++i) EXPECT_FALSE(table.peek({512 + i}).locked());
+    return table.block(kJoined).compound.load();
+  };
+  EXPECT_TRUE(joins([](PageWord w) { return w; }));
+  EXPECT_FALSE(joins([](PageWord w) { return w.with_slot(5); }));
+  EXPECT_FALSE(joins([](PageWord w) { return w.with_incompressible(1); }));
+  EXPECT_FALSE(joins([](PageWord w) { return w.with_state(PageState::kResident); }));
+}
+
+// Some move all of it to and fro, some want single pages, and one joins them again.
+TEST(JoinedWords, ThreadsThatWantThemWholeAndOneByOneLoseNothing) {
+  PageblockTable table;
+  with_joined_block(&table);
+  std::atomic<bool> stop{false};
+  std::atomic<std::uint32_t> whole{0}, single{0};
+  std::vector<std::thread> threads;
+  for (std::uint32_t t = 0; t < 2; ++t) {
+    threads.emplace_back([&] {
+      while (!stop.load()) {
+        PageWord head;
+        if (!table.try_lock_joined(kJoined, &head)) continue;
+        const bool away = head.state() == PageState::kParked;
+        table.publish_joined(kJoined, head, away ? PageState::kResident : PageState::kParked, 9);
+        whole.fetch_add(1);
+      }
+    });
+    threads.emplace_back([&, t] {
+      for (std::uint32_t i = t; !stop.load(); ++i) {
+        const PageIndex p{512 + i * 37 % 512};
+        PageWord was;
+        if (!table.try_lock(p, &was)) continue;
+        const bool away = was.state() == PageState::kParked;
+        table.publish(
+            p, was, was.with_state(away ? PageState::kResident : PageState::kParked).with_stamp(9));
+        single.fetch_add(1);
+        if (i % 64 == 0) std::this_thread::yield();
+      }
+    });
+  }
+  threads.emplace_back([&] {
+    for (std::uint32_t n = 0; n < 2000;) {
+      PageWord was[kPagesPerBlock], now[kPagesPerBlock];
+      for (std::uint32_t i = 0; i < kPagesPerBlock; ++i) {
+        for (was[i] = table.lock({512 + i}); was[i].state() == PageState::kParked;) {
+          table.publish({512 + i}, was[i], was[i].with_state(PageState::kResident));
+          was[i] = table.lock({512 + i});
+        }
+        now[i] = was[i].with_state(PageState::kParked).with_stamp(9);
+      }
+      std::uint32_t refused = 0;
+      table.publish_and_join(kJoined, was, now, &refused);
+      ++n;
+    }
+    stop.store(true);
+  });
+  for (std::thread& t : threads) t.join();
+  std::uint64_t parked = 0;
+  for (std::uint32_t i = 0; i < kPagesPerBlock; ++i) {
+    const PageWord w = table.peek({512 + i});
+    EXPECT_FALSE(w.locked()) << i;
+    EXPECT_EQ(w.credits(), i == 7 ? 1u : 0u) << i;
+    parked += w.state() == PageState::kParked ? 1 : 0;
+  }
+  EXPECT_EQ(table.total(PageState::kParked), parked);
+  EXPECT_EQ(table.total(PageState::kResident), kPagesPerBlock - parked);
+  EXPECT_EQ(table.refused(), 0u);
+  EXPECT_GT(whole.load() + single.load(), 0u);
+}
+
 TEST(Probation, FirstInFirstOutAndBounded) {
   Probation q;
   ASSERT_TRUE(q.init(2).ok());
