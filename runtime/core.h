@@ -78,6 +78,10 @@ struct Core {
   bool in_park(std::uintptr_t addr) const {
     return park_base != 0 && addr - park_base < space.bytes();
   }
+  // Of an address at home or in the park: the one at home.
+  std::uintptr_t home_of(std::uintptr_t addr) const {
+    return in_park(addr) ? space.base() + (addr - park_base) : addr;
+  }
   std::uint64_t present_pages() const {
     return table.present_pages() + unmanaged_pages.load(std::memory_order_relaxed);
   }

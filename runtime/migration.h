@@ -16,7 +16,8 @@
 
 namespace heaptier {
 
-struct MovedPages;  // node_moves.h
+struct MovedPages;   // node_moves.h
+struct PagesOnMove;  // the same
 
 // What became of a pageblock's pages. Named, so that policies and statistics need not guess.
 struct MoveOutcome {
@@ -126,7 +127,9 @@ class Migration {
 
   Errno manage_again(BlockIndex b);
   Places find_places(BlockIndex b, std::uint32_t every, bool note);
-  MovedPages move_to(int node, PageMove* moves, std::size_t n, bool huge, Counter& flow);
+  MovedPages move_to(int node, PagesOnMove* list, bool huge, Counter& flow);
+  void note_arrived(BlockIndex b, const PagesOnMove& list, unsigned tier, std::uint32_t arrived);
+  int leave_those_below(unsigned tier, PagesOnMove* list);
   bool still_huge(BlockIndex b);
   Errno enlist(BlockIndex b);
   void delist(BlockIndex b);

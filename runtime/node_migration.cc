@@ -72,13 +72,39 @@ Migration::Places Migration::find_places(BlockIndex b, std::uint32_t every, bool
 }
 
 // All of them to one node; `flow` counts those that moved.
-MovedPages Migration::move_to(int node, PageMove* moves, std::size_t n, bool huge, Counter& flow) {
-  int status[kPagesPerBlock];
-  for (std::size_t i = 0; i < n; ++i) {
-    moves[i].node = static_cast<unsigned>(node);
-    moves[i].huge = huge;
+MovedPages Migration::move_to(int node, PagesOnMove* list, bool huge, Counter& flow) {
+  for (std::size_t i = 0; i < list->count; ++i) {
+    list->moves[i].node = static_cast<unsigned>(node);
+    list->moves[i].huge = huge;
   }
-  return count_moves(core_.stats, flow, core_.nodes->own_mover().move(moves, n, status), huge);
+  return count_moves(core_.stats, flow,
+                     core_.nodes->own_mover().move(list->moves, list->count, list->status), huge);
+}
+
+// Small pages that have gone to `tier`: each word says so, and so do the block's counts. What the
+// kernel has moved by itself is found out by locate() in its turn.
+void Migration::note_arrived(BlockIndex b, const PagesOnMove& list, unsigned tier,
+                             std::uint32_t arrived) {
+  Pageblock& block = core_.table.block(b);
+  const bool above = tier == 0;
+  std::uint32_t slow = block.slow.load(std::memory_order_relaxed);
+  // Where all of it was above the words did not say so.
+  for (std::uint32_t i = 0; !above && slow == 0 && i < kBlockPages; ++i) {
+    note_place(core_.table, {first_page(b).v + i}, true);
+  }
+  for (std::size_t i = 0; i < list.count; ++i) {
+    const bool there = core_.nodes->tier_of(list.status[i]) == tier;
+    if (there)
+      note_place(core_.table, core_.space.page_at(core_.home_of(list.moves[i].page)), above);
+  }
+  const std::uint32_t present = block.count(PageState::kResident) + block.count(PageState::kClean) +
+                                block.count(PageState::kParked);
+  slow = above ? slow - std::min(slow, arrived) : std::min(slow + arrived, present);
+  block.slow.store(static_cast<std::uint16_t>(slow), std::memory_order_relaxed);
+  if (above && 2 * slow <= present) block.tier.store(0, std::memory_order_relaxed);
+  if (!above && 2 * slow > present) {
+    block.tier.store(static_cast<std::uint8_t>(tier), std::memory_order_relaxed);
+  }
 }
 
 MoveOutcome Migration::promote(BlockIndex b, Wanted what, Gap soon) {
@@ -86,30 +112,32 @@ MoveOutcome Migration::promote(BlockIndex b, Wanted what, Gap soon) {
   Pageblock& block = core_.table.block(b);
   const PageIndex first = first_page(b);
   MoveOutcome outcome;
-  PageMove moves[kPagesPerBlock];
-  std::size_t n = 0;
+  PagesOnMove list;
   const bool huge = still_huge(b);
   const int target = nodes.target(0, block.hot_node.load(std::memory_order_relaxed), huge);
   for (std::uint32_t i = 0; i < (huge ? 1 : kBlockPages); ++i) {
     const PageIndex p{first.v + i};
     const PageWord word = core_.table.peek(p);
     if (huge || what == Wanted::kAll) {
-      if (word.state() == PageState::kParked) moves[n++].page = core_.park(p);
-      if (word.state() == PageState::kResident) moves[n++].page = core_.home(p);
+      if (word.state() == PageState::kParked) list.add(core_.park(p));
+      if (word.state() == PageState::kResident) list.add(core_.home(p));
     } else if (found_hot(word, what == Wanted::kTwice, soon)) {
-      moves[n++].page = core_.home(p);
+      list.add(core_.home(p));
     }
   }
-  if (n == 0) return outcome;
+  if (list.count == 0) return outcome;
   const std::uint32_t each = huge ? kBlockPages : 1;
   if (target < 0) {
-    core_.stats.nodes_refused_full.add(n * each);
+    core_.stats.nodes_refused_full.add(list.count * each);
     return outcome;
   }
-  const MovedPages pages = move_to(target, moves, n, huge, core_.stats.nodes_promoted);
+  const MovedPages pages = move_to(target, &list, huge, core_.stats.nodes_promoted);
   outcome.moved = pages.moved;
-  note_promoted(block, pages.arrived());
-  if (!huge && (what != Wanted::kAll || pages.arrived() != n)) locate(b);
+  if (huge) {
+    note_promoted(block, pages.arrived());
+  } else {
+    note_arrived(b, list, 0, pages.arrived());
+  }
   return outcome;
 }
 
@@ -134,6 +162,23 @@ bool Migration::still_huge(BlockIndex b) {
   return false;
 }
 
+// Takes those off the list that lie on the tier already, or below it, or are gone. Returns the node
+// of the last that is left, or -1.
+int Migration::leave_those_below(unsigned tier, PagesOnMove* list) {
+  std::uintptr_t at[kPagesPerBlock];
+  for (std::size_t i = 0; i < list->count; ++i) at[i] = list->moves[i].page;
+  core_.nodes->own_mover().where(at, list->count, list->status);
+  const std::size_t found = list->count;
+  int from = -1;
+  list->count = 0;
+  for (std::size_t i = 0; i < found; ++i) {
+    if (core_.nodes->tier_of(list->status[i]) >= tier) continue;
+    from = list->status[i];
+    list->add(at[i]);
+  }
+  return from;
+}
+
 MoveOutcome Migration::demote(BlockIndex b, unsigned tier) {
   NodeTiers& nodes = *core_.nodes;
   Pageblock& block = core_.table.block(b);
@@ -141,28 +186,19 @@ MoveOutcome Migration::demote(BlockIndex b, unsigned tier) {
   MoveOutcome outcome;
   if (block.pinned()) return outcome;
   const bool huge = still_huge(b);
-  std::uintptr_t at[kPagesPerBlock];
-  PageMove moves[kPagesPerBlock];
-  int status[kPagesPerBlock];
-  std::size_t n = 0;
+  PagesOnMove list;
   for (std::uint32_t i = 0; i < (huge ? 1 : kBlockPages); ++i) {
     const PageIndex p{first.v + i};
     const PageWord word = core_.table.peek(p);
     const PageState s = word.state();
     if (!huge && LazyMark{word.slot()}.is_waiting() && s == PageState::kParked) continue;
     if (s != PageState::kParked && !(huge && s == PageState::kResident)) continue;
-    at[n++] = s == PageState::kParked ? core_.park(p) : core_.home(p);
+    if (!huge && tier == 1 && !lies_above(block, word)) continue;  // there already, or below it
+    list.add(s == PageState::kParked ? core_.park(p) : core_.home(p));
   }
-  nodes.own_mover().where(at, n, status);
-  const std::size_t found = n;
-  n = 0;
-  int from = -1;
-  for (std::size_t i = 0; i < found; ++i) {
-    if (nodes.tier_of(status[i]) >= tier) continue;  // there already, below it, or gone
-    from = status[i];
-    moves[n++].page = at[i];
-  }
-  if (n == 0) {
+  const std::size_t found = list.count;
+  const int from = leave_those_below(tier, &list);
+  if (list.count == 0) {
     outcome.raced = 1;
     if (found != 0) locate(b);
     return outcome;
@@ -170,13 +206,13 @@ MoveOutcome Migration::demote(BlockIndex b, unsigned tier) {
   const int target = nodes.target(tier, from, huge);
   if (target < 0) {
     outcome.store_full = true;
-    core_.stats.nodes_refused_full.add(huge ? kPagesPerBlock : n);
+    core_.stats.nodes_refused_full.add(huge ? kPagesPerBlock : list.count);
     return outcome;
   }
-  const MovedPages pages = move_to(target, moves, n, huge, core_.stats.nodes_demoted);
+  const MovedPages pages = move_to(target, &list, huge, core_.stats.nodes_demoted);
   outcome.moved = pages.moved;
   if (!huge) {
-    locate(b);
+    note_arrived(b, list, tier, pages.arrived());
   } else if (pages.arrived() != 0) {
     block.slow.store(static_cast<std::uint16_t>(kBlockPages), std::memory_order_relaxed);
     block.tier.store(static_cast<std::uint8_t>(tier), std::memory_order_relaxed);

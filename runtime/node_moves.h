@@ -103,6 +103,15 @@ inline void forget_heat(Pageblock& block) {
   block.tier.store(0, std::memory_order_relaxed);
 }
 
+// Pages of one block that are to move: by their address, at home or in the park, and what became of
+// each (NodeMover::move).
+struct PagesOnMove {
+  PageMove moves[kPagesPerBlock];
+  int status[kPagesPerBlock];
+  std::size_t count = 0;
+  void add(std::uintptr_t page) { moves[count++].page = page; }
+};
+
 struct MovedPages {
   std::uint32_t moved = 0;
   std::uint32_t there = 0;  // before anybody moved them

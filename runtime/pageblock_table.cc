@@ -51,7 +51,7 @@ bool try_take(std::atomic<std::uint64_t>& w, PageWord* out) {
 
 }  // namespace
 
-PageWord PageblockTable::peek(PageIndex p) const {
+PageWord PageblockTable::peek_joined(PageIndex p) const {
   const Pageblock& block = blocks_[block_of(p).v];
   for (;;) {
     const bool joined = block.compound.load(std::memory_order_acquire);

@@ -98,7 +98,10 @@ class PageblockTable {
     return blocks_[block_of(p).v].words.load(std::memory_order_acquire) != nullptr;
   }
   // The word as it is now, locked or not. The page must be managed.
-  PageWord peek(PageIndex p) const;
+  PageWord peek(PageIndex p) const {
+    const bool joined = blocks_[block_of(p).v].compound.load(std::memory_order_acquire);
+    return joined ? peek_joined(p) : PageWord{word(p).load(std::memory_order_acquire)};
+  }
   // Takes the page; *out is its word (with the lock bit off). False: somebody has it.
   bool try_lock(PageIndex p, PageWord* out);
   // Takes the page, waiting for its owner.
@@ -149,6 +152,7 @@ class PageblockTable {
   std::uint32_t managed_blocks() const { return managed_.load(std::memory_order_relaxed); }
 
  private:
+  PageWord peek_joined(PageIndex p) const;
   bool split_words(PageIndex p);
   void spread(BlockIndex b, PageWord head);
   void release_from(BlockIndex b, std::uint32_t page);
