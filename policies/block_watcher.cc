@@ -2,6 +2,7 @@
 
 #include <numeric>
 
+#include "policies/balance.h"
 #include "policies/density.h"
 
 namespace heaptier {
@@ -275,11 +276,25 @@ void BlockWatcher::observe(PlacedBlock& b, Nanos now) {
   }
 }
 
+// A block of the first tier that seems to be used from another socket is looked at again.
+void BlockWatcher::observe_sockets(PlacedBlock& b, Nanos now) {
+  b.pull = b.slow == 0 && b.pages() > 0 ? next_pull(b.pull, b.far, b.near) : 0;
+  b.far = b.near = 0;
+  if (b.pull < kTugged || b.pull >= pull_needed(b, now) || b.watch != Watch::kNone) return;
+  if (b.huge) {
+    b.suspect = true;
+  } else if (b.next == Watch::kNone) {
+    b.next = Watch::kGlance;
+  }
+  b.not_before = std::min(b.not_before, now);
+}
+
 void BlockWatcher::observe_all(PlacementView& view, Nanos now) {
   unknown_ = urgent_blocks_ = 0;
   price_first_ = false;
   for (PlacedBlock& b : view.blocks) {
     observe(b, now);
+    if (view.several_sockets) observe_sockets(b, now);
     if (wants_another_look(b)) ++urgent_blocks_;
     // Not those that would not be parked: they rest.
     if (!b.movable || b.watch != Watch::kNone || b.resident == 0 || b.not_before > now) continue;

@@ -56,6 +56,7 @@ class BlockWatcher {
   std::uint64_t faults_of(const PlacedBlock& b, Watch how) const;
   bool pays(const PlacedBlock& b) const;
   void observe(PlacedBlock& b, Nanos now);
+  void observe_sockets(PlacedBlock& b, Nanos now);
   void observe_huge(PlacedBlock& b, Nanos now);
   void observe_small(PlacedBlock& b, Nanos now);
   void judge_glance(PlacedBlock& b);

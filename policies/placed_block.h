@@ -66,6 +66,10 @@ struct PlacedBlock {
   Gap measured = kUnknownGap;
   std::uint8_t samples = 0;
   std::uint8_t repeats = 0;
+  // Touches since the last decide(): from its own node, and from the one that it was touched from
+  // last, if that is another.
+  std::uint8_t near = 0;
+  std::uint8_t far = 0;
   bool count_anew = false;  // by the policy: samples of another time, which are to be forgotten
   WatchedPart below, above;
 
@@ -78,10 +82,13 @@ struct PlacedBlock {
   std::uint16_t wanted_pages = 0;
   Gap wanted_below = kUnknownGap;  // what was worth promoting when it was found to be
   Nanos wanted_since{};
-  bool split = false;    // a huge page of which few pages are hot: small ones would be better
-  bool suspect = false;  // seemed hot the last time
-  bool blind = false;    // was judged while nobody knew what is worth promoting
-  bool home = false;     // what is parked still is to come home
+  bool split = false;          // a huge page of which few pages are hot: small ones would be better
+  bool suspect = false;        // seemed hot the last time
+  bool blind = false;          // was judged while nobody knew what is worth promoting
+  bool home = false;           // what is parked still is to come home
+  std::uint8_t pull = 0;       // towards another socket (balance.h), and when it last went to one,
+  std::uint8_t crossings = 0;  // and how often in short time
+  Nanos crossed_at{};
   std::uint8_t backoff = 0;
   Nanos not_before{};
   // By whoever carries plans out: it would not be parked or moved down, or up.
@@ -110,6 +117,8 @@ struct PlacementView {
   unsigned tier_count = 0;
   // After the last tier comes a store, and it takes pages.
   bool store_has_room = false;
+  // The first tier has several nodes, and threads of this process may run beside more than one.
+  bool several_sockets = false;
 };
 
 enum class PlaceAction : std::uint8_t {
@@ -119,6 +128,7 @@ enum class PlaceAction : std::uint8_t {
   kPromote,  // move what is `wanted` to the first tier
   kDemote,   // move to the tier named: a huge page whole, of small ones those that are parked
   kStore,    // parked pages go to the store
+  kCross,    // move what is on the first tier to the node of it that its touches come from
 };
 
 struct PlaceStep {
@@ -144,7 +154,7 @@ struct PlacementBudget {
   std::uint64_t hint_saved = 0;  // and at most so much that was not used before, when it is wanted
   std::uint64_t hint_cost = 6000;  // of one, ns
   std::uint32_t watches = 64;      // at most so many blocks are to be watched anew
-  std::uint64_t move_pages = 0;    // at most so many are demoted until the next tick
+  std::uint64_t move_pages = 0;    // at most so many move until the next tick, or one block
 };
 
 }  // namespace heaptier

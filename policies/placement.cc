@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "policies/balance.h"
 #include "policies/victims.h"
 
 namespace heaptier {
@@ -19,27 +20,32 @@ constexpr Nanos kAlarmEvery = seconds(2);
 
 void PlacementPolicy::decide(PlacementView& view, Nanos now, const PlacementBudget& budget,
                              PlacementPlan& plan) {
-  if (view.tier_count < 2) return;
+  if (view.tier_count < 2 && !view.several_sockets) return;
   watcher_.observe_all(view, now);
-  const std::uint64_t wanted = plan_promotions(view, now, plan);
-  const bool could_exchange = view.tiers[1].room_pages > 0;
+  std::uint64_t left = budget.move_pages;
+  const std::uint64_t wanted = plan_promotions(view, now, &left, plan);
+  const bool could_exchange = view.tier_count > 1 && view.tiers[1].room_pages > 0;
   if ((wanted > 0 && could_exchange) || raised_ >= kAlarmPages) alarm(view, now);
   watcher_.refill(budget, now < busy_until_);
-  plan_demotions(view, now, budget, wanted, plan);
+  plan_demotions(view, now, wanted, left, plan);
   plan_stores(view, now, plan);
   plan_ways_home(view, plan);
+  if (view.several_sockets) plan_crossings(view, now, plan);
   const std::uint64_t reserve = reserve_of(view.tiers[0].capacity_pages);
   const bool any_slow =
       std::any_of(view.blocks.begin(), view.blocks.end(), [](const auto& b) { return b.slow > 0; });
-  if (any_slow || view.tiers[0].room_pages < reserve) watcher_.plan(view, now, plan);
+  if (any_slow || view.several_sockets || view.tiers[0].room_pages < reserve)
+    watcher_.plan(view, now, plan);
 }
 
 void PlacementPolicy::note_raised(std::uint64_t pages, Nanos now) {
   if (now - raised_since_ > kBusyFor) {
+    rose_ = now - raised_since_ > kBusyFor + kBusyFor ? 0 : rising_;
     raised_since_ = now;
-    raised_ = 0;
+    raised_ = rising_ = 0;
   }
   raised_ += pages;
+  rising_ += pages;
 }
 
 // What is used has changed. Where some of it was found there is more: nobody rests any longer.
@@ -52,18 +58,22 @@ void PlacementPolicy::alarm(PlacementView& view, Nanos now) {
 }
 
 // What was touched often enough, as far as there is room; for the rest there is to be room soon.
-std::uint64_t PlacementPolicy::plan_promotions(PlacementView& view, Nanos now,
+std::uint64_t PlacementPolicy::plan_promotions(PlacementView& view, Nanos now, std::uint64_t* left,
                                                PlacementPlan& plan) {
   std::uint64_t wanted = 0;
   const std::uint64_t kept = reserve_of(view.tiers[0].capacity_pages) / 2;
   std::uint64_t& room = view.tiers[0].room_pages;
+  const std::uint64_t budgeted = *left;  // one block at least
   for (PlacedBlock& b : view.blocks) {
     if (b.wanted == Wanted::kNone || now < b.rises_not_before) continue;
     const std::uint64_t pages = std::min(b.wanted_pages, b.slow);
     if (room < kept + pages) {
       wanted += pages;
+    } else if (*left < pages && *left < budgeted) {
+      continue;  // the next time
     } else if (plan.add({b.index, PlaceAction::kPromote, 0, Watch::kNone, b.wanted})) {
       room -= pages;
+      *left -= std::min(*left, pages);
       b.wanted = Wanted::kNone;
       note_raised(pages, now);
     }
@@ -72,9 +82,8 @@ std::uint64_t PlacementPolicy::plan_promotions(PlacementView& view, Nanos now,
 }
 
 // From the last tier but one upwards, so that room is made below before it is needed.
-void PlacementPolicy::plan_demotions(PlacementView& view, Nanos now, const PlacementBudget& budget,
-                                     std::uint64_t wanted, PlacementPlan& plan) {
-  std::uint64_t left = budget.move_pages;
+void PlacementPolicy::plan_demotions(PlacementView& view, Nanos now, std::uint64_t wanted,
+                                     std::uint64_t left, PlacementPlan& plan) {
   for (unsigned t = view.tier_count - 1; t-- > 0;) {
     const PlaceView& tier = view.tiers[t];
     const std::uint64_t reserve = reserve_of(tier.capacity_pages);
@@ -82,13 +91,16 @@ void PlacementPolicy::plan_demotions(PlacementView& view, Nanos now, const Place
     need += tier.over_pages;
     if (t == 0) {
       const std::uint64_t spare = tier.room_pages - std::min(tier.room_pages, reserve / 2);
-      const std::uint64_t now_wanted = std::min(wanted, 4 * reserve);
+      // And where some went up there will be more, which are not to wait for room again.
+      const bool goes_on = now < busy_until_ && now - raised_since_ <= kBusyFor + kBusyFor;
+      const std::uint64_t soon = goes_on ? std::min(std::max(rising_, rose_) / 2, 2 * reserve) : 0;
+      const std::uint64_t now_wanted = std::min(wanted + soon, 4 * reserve);
       need = std::max(need, now_wanted - std::min(now_wanted, spare));
     }
     const PlaceView& below = view.tiers[t + 1];
     const std::uint64_t kept = reserve_of(below.capacity_pages) / 2;
     const std::uint64_t room = below.room_pages > kept ? below.room_pages - kept : 0;
-    need = std::min({need, room, left});
+    need = std::min(need, room);
     if (need == 0 && t != 0) continue;
     const Victims victims(view, t, now);
     if (t == 0) {
@@ -101,21 +113,22 @@ void PlacementPolicy::plan_demotions(PlacementView& view, Nanos now, const Place
                                  : stuck ? kUnknownGap
                                          : hotter(price, kExchange));
     }
-    left -= need;
     const Gap cut = victims.cut(need);
     need -= std::min(need, victims.coming());
-    if (need > 0) demote_from(t, need, cut, view, now, plan);
+    if (need > 0) demote_from(t, need, &left, cut, view, now, plan);
   }
 }
 
 // The blocks of the tier that are as cold as `cut` or colder, until they hold `need` pages.
-void PlacementPolicy::demote_from(unsigned tier, std::uint64_t need, Gap cut, PlacementView& view,
-                                  Nanos now, PlacementPlan& plan) {
+void PlacementPolicy::demote_from(unsigned tier, std::uint64_t need, std::uint64_t* left, Gap cut,
+                                  PlacementView& view, Nanos now, PlacementPlan& plan) {
   for (PlacedBlock& b : view.blocks) {
     if (need == 0) return;
     const Victim v = victim_of(b, tier, now);
     if (v.pages == 0 || v.gap < cut) continue;
     if (v.ready) {
+      if (*left == 0) continue;  // the next time
+      *left -= std::min<std::uint64_t>(*left, v.pages);
       if (!plan.add({b.index, PlaceAction::kDemote, static_cast<std::uint8_t>(tier + 1)})) return;
       b.home = false;  // whoever demotes them brings them home
     } else if (b.watch != Watch::kNone || b.home || b.wanted != Wanted::kNone) {
@@ -152,6 +165,18 @@ void PlacementPolicy::plan_stores(const PlacementView& view, Nanos now, Placemen
                watcher_.watch(b, Watch::kBelow, plan)) {
       waiting += v.pages;
     }
+  }
+}
+
+// Memory of the first tier that is used from another socket.
+void PlacementPolicy::plan_crossings(PlacementView& view, Nanos now, PlacementPlan& plan) {
+  for (PlacedBlock& b : view.blocks) {
+    if (b.home || b.stays_until > now || !should_cross(b, now)) continue;
+    if (!plan.add({b.index, PlaceAction::kCross})) return;
+    const bool again = b.crossed_at.v != 0 && now - b.crossed_at < kBouncedWithin;
+    b.crossings = again ? std::min<std::uint8_t>(b.crossings + 1, kMostBounces) : 1;
+    b.crossed_at = now;
+    b.pull = 0;
   }
 }
 

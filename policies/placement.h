@@ -31,20 +31,24 @@ class PlacementPolicy {
 
  private:
   // Returns the pages worth promoting that there is no room for.
-  std::uint64_t plan_promotions(PlacementView& view, Nanos now, PlacementPlan& plan);
+  std::uint64_t plan_promotions(PlacementView& view, Nanos now, std::uint64_t* left,
+                                PlacementPlan& plan);
   void note_raised(std::uint64_t pages, Nanos now);
   void alarm(PlacementView& view, Nanos now);
-  void plan_demotions(PlacementView& view, Nanos now, const PlacementBudget& budget,
-                      std::uint64_t wanted, PlacementPlan& plan);
-  void demote_from(unsigned tier, std::uint64_t need, Gap cut, PlacementView& view, Nanos now,
-                   PlacementPlan& plan);
+  void plan_demotions(PlacementView& view, Nanos now, std::uint64_t wanted, std::uint64_t left,
+                      PlacementPlan& plan);
+  void demote_from(unsigned tier, std::uint64_t need, std::uint64_t* left, Gap cut,
+                   PlacementView& view, Nanos now, PlacementPlan& plan);
   void plan_stores(const PlacementView& view, Nanos now, PlacementPlan& plan);
+  void plan_crossings(PlacementView& view, Nanos now, PlacementPlan& plan);
   void plan_ways_home(PlacementView& view, PlacementPlan& plan);
 
   BlockWatcher watcher_;
   Nanos busy_until_{};        // exchanging: hints may use their whole budget
-  Nanos raised_since_{};      // in this second or the one before it so many pages were found
-  std::uint64_t raised_ = 0;  // worth promoting
+  Nanos raised_since_{};      // in this second so many pages were found worth promoting since
+  std::uint64_t raised_ = 0;  // the last alarm; and in all, and in the second before it
+  std::uint64_t rising_ = 0;
+  std::uint64_t rose_ = 0;
   Nanos next_alarm_{};
 };
 

@@ -22,6 +22,7 @@ struct Worker {
   StoreWorkspace* workspace = nullptr;
   char* staging = nullptr;  // kStagingPages pages
   bool background = false;
+  int toucher_cpu = -1;     // FaultEvent::cpu of the fault at hand
   Nanos throttled_since{};  // 0: not throttled
 };
 

@@ -27,7 +27,7 @@ Errno Engine::init(MemoryOps& ops, Space& space, const Options& options, Stats& 
   stats_ = &stats;
   started_ = ops.now();
   if (options.stats.kind == StatsOutput::Kind::kText) report_to_ = os::keep_descriptor(2);
-  const bool wanted = options.policy != PolicyKind::kNone && options.tiers.count > 1;
+  const bool wanted = options.policy != PolicyKind::kNone && options.tiers.leads_anywhere();
   wake_at_.store(wanted ? wake_threshold(options) : UINT64_MAX, std::memory_order_relaxed);
   state_.store(wanted ? EngineState::kDormant : EngineState::kOff, std::memory_order_release);
   return kOk;

@@ -12,12 +12,12 @@ constexpr FaultReply kBusyReply{FaultVerdict::kBusy, 0, 0};
 
 // The first touch of a huge page that was watched. True: where it was touched before is to be
 // forgotten.
-bool FaultService::note_huge_touch(Pageblock& block, PageWord touched) {
+bool FaultService::note_huge_touch(Pageblock& block, PageWord touched, const Worker& w) {
   const WatchClock::Mark mark{block.parked_at.load(std::memory_order_relaxed),
                               block.parked_faults.load(std::memory_order_relaxed)};
   const Nanos gap = core_.nodes->clock().lap(core_.ops.now(), mark);
   note_gap(block, gap_of(gap));
-  if (block.tier.load(std::memory_order_relaxed) != 0) note_toucher(block);
+  note_toucher(block, w);
   return note_sample(block, seen(touched) == Seen::kTouched);
 }
 
@@ -60,7 +60,7 @@ bool FaultService::touch_joined(PageIndex p, Worker& w, FaultReply* reply) {
     return true;
   }
   const bool noted = core_.nodes != nullptr;
-  const bool anew = noted && note_huge_touch(block, core_.table.peek(p));
+  const bool anew = noted && note_huge_touch(block, core_.table.peek(p), w);
   const RunResult r = core_.port->move(core_.home(first), core_.park(first), kPageblockSize, false);
   if (r.done != kPageblockSize) {
     PageWord words[kPagesPerBlock];
@@ -68,7 +68,7 @@ bool FaultService::touch_joined(PageIndex p, Worker& w, FaultReply* reply) {
     for (std::uint32_t i = 0; i < kPagesPerBlock; ++i) {
       if (i != page_in_block(p)) core_.table.unlock({first.v + i}, words[i]);
     }
-    *reply = came_apart(p, words[page_in_block(p)], r);
+    *reply = came_apart(p, words[page_in_block(p)], r, w);
     return true;
   }
   const auto seen_as = [this](PageIndex q, Seen s) {
@@ -82,19 +82,19 @@ bool FaultService::touch_joined(PageIndex p, Worker& w, FaultReply* reply) {
   return true;
 }
 
-FaultReply FaultService::unpark_huge(PageIndex p, PageWord was) {
+FaultReply FaultService::unpark_huge(PageIndex p, PageWord was, const Worker& w) {
   const BlockIndex b = block_of(p);
   Pageblock& block = core_.table.block(b);
   if (!block.gate.try_lock()) {
     core_.table.unlock(p, was);
     return kBusyReply;
   }
-  if (!block.huge.load(std::memory_order_relaxed)) return came_apart(p, was, {kOk, 0});
+  if (!block.huge.load(std::memory_order_relaxed)) return came_apart(p, was, {kOk, 0}, w);
   const PageIndex first = first_page(b);
   const bool noted = core_.nodes != nullptr && !LazyMark{was.slot()}.is_waiting();
-  const bool anew = noted && note_huge_touch(block, was);
+  const bool anew = noted && note_huge_touch(block, was, w);
   const RunResult r = core_.port->move(core_.home(first), core_.park(first), kPageblockSize, false);
-  if (r.done != kPageblockSize) return came_apart(p, was, r);
+  if (r.done != kPageblockSize) return came_apart(p, was, r, w);
   bool marked = false;
   PageWord words[kPagesPerBlock];
   PageWord home[kPagesPerBlock];
@@ -104,7 +104,7 @@ FaultReply FaultService::unpark_huge(PageIndex p, PageWord was) {
     const bool parked = words[i].state() == PageState::kParked;
     marked = marked || (parked && LazyMark{words[i].slot()}.is_waiting());
     home[i] = words[i];
-    if (parked) home[i] = note_wanted(words[i]).with_state(PageState::kResident).with_stamp(0);
+    if (parked) home[i] = note_wanted(words[i], w).with_state(PageState::kResident).with_stamp(0);
     if (noted && (anew || q == p)) {
       home[i] = with_seen(home[i], q == p ? Seen::kTouched : Seen::kNo);
     }
@@ -116,7 +116,7 @@ FaultReply FaultService::unpark_huge(PageIndex p, PageWord was) {
 
 // It is shared with a forked child, or was already being taken apart: from now on page by page, by
 // copying. With the gate held, which it gives back.
-FaultReply FaultService::came_apart(PageIndex p, PageWord was, RunResult moved) {
+FaultReply FaultService::came_apart(PageIndex p, PageWord was, RunResult moved, const Worker& w) {
   const PageIndex first = first_page(block_of(p));
   Pageblock& block = core_.table.block(block_of(p));
   bool marked = false;
@@ -130,7 +130,7 @@ FaultReply FaultService::came_apart(PageIndex p, PageWord was, RunResult moved) 
     const PageWord word = q == p ? was : core_.table.lock(q);
     if (word.state() == PageState::kParked) {
       marked = marked || LazyMark{word.slot()}.is_waiting();
-      core_.settle(q, word, note_wanted(word).with_state(PageState::kResident),
+      core_.settle(q, word, note_wanted(word, w).with_state(PageState::kResident),
                    core_.stats.pages_unparked_touch);
     } else {
       core_.table.unlock(q, word);

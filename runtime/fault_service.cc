@@ -37,6 +37,7 @@ void fill_pattern(char* page, std::uint32_t pattern) {
 FaultReply FaultService::on_fault(const FaultEvent& event, unsigned worker) {
   if (worker >= worker_count_) return kBusyReply;
   Worker& w = workers_[worker];
+  w.toucher_cpu = event.cpu;
   if (core_.in_park(event.address)) return emptied_under_us(event.address);
   if (!core_.space.contains(reinterpret_cast<const void*>(event.address))) {  // NOLINT
     core_.stats.errors_events.add();
@@ -227,10 +228,10 @@ FaultReply FaultService::emptied_under_us(std::uintptr_t address) {
 // A small page that comes home. What is worth it is not migrated here and now, but soon, with
 // others, by the background thread: every call of move_pages has all CPUs empty their lists of
 // fresh pages and waits for each of them, which is nothing for a fault to wait for.
-PageWord FaultService::note_touch(Pageblock& block, PageWord was) {
+PageWord FaultService::note_touch(Pageblock& block, PageWord was, const Worker& w) {
   // Parked because somebody has decided for himself: no measure of how hot it is.
   if (LazyMark{was.slot()}.is_waiting()) {
-    return with_seen(note_wanted(was).with_stamp(0), Seen::kNo);
+    return with_seen(note_wanted(was, w).with_stamp(0), Seen::kNo);
   }
   NodeTiers& nodes = *core_.nodes;
   const Nanos now = core_.ops.now();
@@ -238,28 +239,34 @@ PageWord FaultService::note_touch(Pageblock& block, PageWord was) {
                               block.parked_faults.load(std::memory_order_relaxed)};
   const Nanos exact = nodes.clock().lap(now, mark);
   const Nanos gap = parked_with_block(was, {mark.at}) ? exact : since_parked(was, now);
-  if (block.slow.load(std::memory_order_relaxed) != 0) note_toucher(block);
+  note_toucher(block, w);
   const bool again = seen(was) == Seen::kCandidate;
   return with_seen(was.with_estimate(gap_of(gap)).with_stamp(0),
                    again ? Seen::kCandidateAgain : Seen::kTouched);
 }
 
-void FaultService::note_toucher(Pageblock& block) {
-  block.hot_node.store(static_cast<std::uint8_t>(core_.nodes->ops().node_here()),
-                       std::memory_order_relaxed);
+// Which node the touch came from. Two handlers at a time may lose a count.
+void FaultService::note_toucher(Pageblock& block, const Worker& w) {
+  const auto node = static_cast<std::uint8_t>(core_.nodes->node_of_cpu(w.toucher_cpu));
+  const bool near = node == block.node.load(std::memory_order_relaxed);
+  const bool moved_on = node != block.hot_node.exchange(node, std::memory_order_relaxed);
+  if (!near && moved_on) block.far_touches.store(0, std::memory_order_relaxed);
+  std::atomic<std::uint8_t>& touches = near ? block.near_touches : block.far_touches;
+  const std::uint8_t n = touches.load(std::memory_order_relaxed);
+  if (n < UINT8_MAX) touches.store(static_cast<std::uint8_t>(n + 1), std::memory_order_relaxed);
 }
 
 // The page may have waited for this touch to be moved (lazy_mark.h).
-PageWord FaultService::note_wanted(PageWord was) {
+PageWord FaultService::note_wanted(PageWord was, const Worker& w) {
   const LazyMark mark{was.slot()};
   if (!mark.is_waiting()) return was;
-  return was.with_slot(mark.touched_from(core_.nodes->ops().node_here()).bits());
+  return was.with_slot(mark.touched_from(core_.nodes->node_of_cpu(w.toucher_cpu)).bits());
 }
 
-FaultReply FaultService::unpark(PageIndex p, PageWord was, Worker&) {
+FaultReply FaultService::unpark(PageIndex p, PageWord was, const Worker& w) {
   Pageblock& block = core_.table.block(block_of(p));
-  if (block.huge.load(std::memory_order_relaxed)) return unpark_huge(p, was);
-  const PageWord home = core_.nodes != nullptr ? note_touch(block, was) : was;
+  if (block.huge.load(std::memory_order_relaxed)) return unpark_huge(p, was, w);
+  const PageWord home = core_.nodes != nullptr ? note_touch(block, was, w) : was;
   RunResult r{{EBUSY}, 0};
   // While the store takes a huge page apart its frames stay where they are (moving one would split
   // it page by page, 0.4 ms); the copy at home is what counts.

@@ -110,6 +110,8 @@ class Migration {
   // Takes what is cold to a node of the tier: of small pages those that are parked, a huge page
   // whole, wherever it is. What was parked stays so: its next touch is seen.
   MoveOutcome demote(BlockIndex b, unsigned tier);
+  // Takes what lies on the first tier to that node of it where its touches come from.
+  MoveOutcome balance(BlockIndex b);
   // Makes a dense block that is not registered one huge page.
   MoveOutcome collapse(BlockIndex b);
   // Counts the present pages of an unmanaged block.
@@ -123,6 +125,7 @@ class Migration {
     std::uint32_t every = 1;  // every so manieth page was looked at
     std::uint32_t on[kMaxTiers] = {};
     std::uint32_t found = 0;
+    std::uint8_t most_on = 0;  // the node
   };
 
   Errno manage_again(BlockIndex b);

@@ -9,11 +9,15 @@
 namespace heaptier {
 namespace {
 
-// Looking up where pages are may take this share of the time, 1/50, but a few blocks a tick.
+// Looking up where pages are may take this share of the time, 1/50, but a few blocks a tick; 1/4
+// while some were never looked at: what lies nobody knows where is not watched.
 constexpr std::int64_t kLookShare = 50;
+constexpr std::int64_t kFirstLookShare = 4;
 constexpr std::uint32_t kLeastLooks = 4;
 // Demoted at most, in a second: a tenth of what memory of this kind can take.
 constexpr std::uint64_t kPagesPerSecond = (std::uint64_t{1} << 30) / kPageSize;
+// In one round no longer than this, as far as is known: what lies parked meanwhile waits for it.
+constexpr Nanos kMovesAtOnce = millis(50);
 // What would not be moved or parked is left alone for so long.
 constexpr Nanos kStaysFor = millis(500);
 // And what would not go up, or into the store.
@@ -75,6 +79,8 @@ void NodeLoop::look_at(BlockIndex b, Nanos now) {
                                             block.count(PageState::kClean));
     v.parked = static_cast<std::uint16_t>(block.count(PageState::kParked));
     v.touches = block.touches.exchange(0, std::memory_order_relaxed);
+    v.far = block.far_touches.exchange(0, std::memory_order_relaxed);
+    v.near = block.near_touches.exchange(0, std::memory_order_relaxed);
     // By hand, too.
     v.parked_since =
         std::max(v.parked_since, Nanos{block.parked_at.load(std::memory_order_relaxed)});
@@ -99,7 +105,8 @@ void NodeLoop::take_stock(PlacedBlock& v, Nanos now) {
 // Where the kernel has put pages, and puts them by itself. In turn, as far as the time allows.
 void NodeLoop::find_places(Nanos now) {
   const std::uint32_t limit = core_.space.block_limit();
-  const Nanos end = now + Nanos{(now - last_).v / kLookShare};
+  const bool first = unseen_ > 0;
+  const Nanos end = now + Nanos{(now - last_).v / (first ? kFirstLookShare : kLookShare)};
   for (std::uint32_t n = 0; n < limit; ++n) {
     hand_ = core_.space.next_block(hand_);
     if (hand_ >= limit) {
@@ -107,19 +114,25 @@ void NodeLoop::find_places(Nanos now) {
       return;
     }
     const BlockIndex b{hand_++};
-    Notes& notes = notes_[b.v];
-    if (!core_.manageable(b)) continue;
-    Pageblock& block = core_.table.block(b);
-    if (!block.served()) {
-      bool huge = false;
-      if (migration_.scan(b, &notes.resident, &huge).failed()) notes.resident = 0;
-      block.huge.store(huge, std::memory_order_relaxed);
-      if (notes.resident == 0) continue;
-    }
-    migration_.locate(b);
-    notes.located = !core_.nodes->bound(core_.space.address_of(b));
+    const Notes& notes = notes_[b.v];
+    if (!core_.manageable(b) || (first && notes.seen)) continue;
+    find_place(b);
     if (n >= kLeastLooks && core_.ops.now() > end) return;
   }
+}
+
+void NodeLoop::find_place(BlockIndex b) {
+  Pageblock& block = core_.table.block(b);
+  Notes& notes = notes_[b.v];
+  notes.seen = true;
+  if (!block.served()) {
+    bool huge = false;
+    if (migration_.scan(b, &notes.resident, &huge).failed()) notes.resident = 0;
+    block.huge.store(huge, std::memory_order_relaxed);
+    if (notes.resident == 0) return;
+  }
+  migration_.locate(b);
+  notes.located = !core_.nodes->bound(core_.space.address_of(b));
 }
 
 void NodeLoop::look(Nanos now) {
@@ -129,10 +142,12 @@ void NodeLoop::look(Nanos now) {
   std::uint64_t unmanaged = 0;
   present_pages_ = 0;
   watching_ = false;
+  unseen_ = 0;
   std::fill_n(used_, kMostPlaces, 0);
   for (std::uint32_t i = 0; (i = core_.space.next_block(i)) < limit; ++i) {
     look_at({i}, now);
     const PlacedBlock& v = blocks_[i];
+    if (!notes_[i].seen && core_.manageable({i})) ++unseen_;
     slow += v.slow;
     used_[std::max<unsigned>(v.tier, 1)] += v.slow;
     present_pages_ += std::uint64_t{v.resident} + v.parked;
@@ -173,6 +188,7 @@ void NodeLoop::measure_tiers() {
   fast_bytes_.store(limit * kPageSize, std::memory_order_relaxed);
   first.room_pages = std::min(first.room_pages, limit > fast ? limit - fast : 0);
   first.over_pages = fast > limit ? fast - limit : 0;
+  view_.several_sockets = nodes.sockets().count() > 1;
   view_.store_has_room = core_.store != nullptr && !core_.store_rests(now);
 }
 
@@ -187,10 +203,11 @@ PlacementBudget NodeLoop::budget_for(Nanos since) const {
     budget.hint_cost =
         static_cast<std::uint64_t>(std::clamp(cost, kLeastHintCost, kMostHintCost).v);
   }
-  budget.move_pages =
-      std::max<std::uint64_t>(kPagesPerSecond * static_cast<std::uint64_t>(since.v) /
-                                  static_cast<std::uint64_t>(seconds(1).v),
-                              kPagesPerBlock);
+  const auto in_time =
+      static_cast<std::uint64_t>(kMovesAtOnce.v / std::max<std::int64_t>(move_cost_, 1));
+  budget.move_pages = std::min(in_time, kPagesPerSecond * static_cast<std::uint64_t>(since.v) /
+                                            static_cast<std::uint64_t>(seconds(1).v));
+  budget.move_pages = std::max<std::uint64_t>(budget.move_pages, kPagesPerBlock);
   budget.watches = kMostWatches;
   return budget;
 }
@@ -206,18 +223,27 @@ void NodeLoop::tick(Nanos now) {
   bool any = false;
   parked_count_ = 0;
   slept_ = Nanos{};
-  for (std::size_t i = 0; i < plan.count; ++i) {
-    if (!host_.between_steps() || core_.retired.load(std::memory_order_relaxed)) return;
-    any = carry_out(plan.steps[i]) || any;
-    if (parked_count_ == kWatchedAtOnce) begin_watch(i + 1 < plan.count);
-  }
+  // Those first that have waited for long enough: moving takes its time.
+  if (!carry_out_all(plan, true, &any) || !carry_out_all(plan, false, &any)) return;
   begin_watch(false);
   moved_ = any;
   const Nanos cost = core_.ops.now() - now - slept_;
   const bool learning = policy_.watcher().learning() && options_.hint_budget != 0;
-  const bool soon = any || watching_ || learning;
+  const bool soon = any || watching_ || learning || unseen_ > 0;
   pause_ = soon ? kShortPause : kLongPause;
   pause_ = std::clamp(Nanos{cost.v * (kRoundShare - 1)}, pause_, seconds(1));
+}
+
+// What comes home, or all else. False: to be left off at once.
+bool NodeLoop::carry_out_all(const PlacementPlan& plan, bool home, bool* any) {
+  for (std::size_t i = 0; i < plan.count; ++i) {
+    const PlaceStep& step = plan.steps[i];
+    if ((step.action == PlaceAction::kHome) != home) continue;
+    if (!host_.between_steps() || core_.retired.load(std::memory_order_relaxed)) return false;
+    *any = carry_out(step) || *any;
+    if (parked_count_ == kWatchedAtOnce) begin_watch(i + 1 < plan.count);
+  }
+  return true;
 }
 
 // Parking took time: the clocks start together, when the application goes on.
@@ -290,9 +316,18 @@ bool NodeLoop::watch(const PlaceStep& step) {
   return true;
 }
 
+// What moving a page takes, averaged over some calls.
+void NodeLoop::note_cost(Nanos began, std::uint32_t pages) {
+  if (pages == 0) return;
+  const std::int64_t each = (core_.ops.now() - began).v / pages;
+  move_cost_ = move_cost_ == 0 ? each : (move_cost_ * 3 + each) / 4;
+}
+
 bool NodeLoop::demote(const PlaceStep& step) {
   const BlockIndex b = step.block;
+  const Nanos began = core_.ops.now();
   const MoveOutcome outcome = migration_.demote(b, step.tier);
+  note_cost(began, outcome.moved);
   // Pinned, shared, no free block there: others are to have their turn.
   if (outcome.moved == 0 && outcome.raced == 0) {
     blocks_[b.v].stays_until = core_.ops.now() + kStaysFor;
@@ -310,9 +345,18 @@ bool NodeLoop::demote(const PlaceStep& step) {
 
 bool NodeLoop::promote(const PlaceStep& step) {
   const BlockIndex b = step.block;
-  const bool moved = migration_.promote(b, step.wanted, policy_.watcher().soon()).moved > 0;
+  const Nanos began = core_.ops.now();
+  const std::uint32_t pages = migration_.promote(b, step.wanted, policy_.watcher().soon()).moved;
+  const bool moved = pages > 0;
+  note_cost(began, pages);
   // No free block of 2 MiB there, pinned, shared: it will not be otherwise soon.
   if (!moved) blocks_[b.v].rises_not_before = core_.ops.now() + kRefusedFor;
+  return moved;
+}
+
+bool NodeLoop::cross(BlockIndex b) {
+  const bool moved = migration_.balance(b).moved > 0;
+  if (!moved) blocks_[b.v].stays_until = core_.ops.now() + kStaysFor;
   return moved;
 }
 
@@ -339,6 +383,8 @@ bool NodeLoop::carry_out(const PlaceStep& step) {
     case PlaceAction::kStore:
       if (core_.store_rests(core_.ops.now())) return false;
       return store(b);
+    case PlaceAction::kCross:
+      return cross(b);
   }
   return false;
 }

@@ -17,8 +17,8 @@ namespace heaptier {
 
 class NodeLoop {
  public:
-  static constexpr std::size_t kMostSteps = 256;
-  static constexpr std::size_t kMostWatches = 128;  // in a round
+  static constexpr std::size_t kMostSteps = 64;
+  static constexpr std::size_t kMostWatches = 64;  // in a round
   // Huge pages watched at once. While one touch is served the others' clocks run on: of many that
   // are parked together the last seems cold however hot it is.
   static constexpr std::size_t kWatchedAtOnce = 2;
@@ -43,6 +43,7 @@ class NodeLoop {
  private:
   // What is known of a block beside what the policy sees.
   struct Notes {
+    bool seen = false;           // looked up, whatever came of it
     bool located = false;        // and its place is ours to choose
     std::uint16_t resident = 0;  // while it is not managed: by the last scan
   };
@@ -50,13 +51,17 @@ class NodeLoop {
   void look(Nanos now);
   void look_at(BlockIndex b, Nanos now);
   void find_places(Nanos now);
+  void find_place(BlockIndex b);
   void measure_tiers();
   void take_stock(PlacedBlock& v, Nanos now);
+  bool carry_out_all(const PlacementPlan& plan, bool home, bool* any);
   bool carry_out(const PlaceStep& step);
   bool watch(const PlaceStep& step);
   std::uint32_t park_for(const PlaceStep& step);
+  void note_cost(Nanos began, std::uint32_t pages);
   bool demote(const PlaceStep& step);
   bool promote(const PlaceStep& step);
+  bool cross(BlockIndex b);
   bool store(BlockIndex b);
   void begin_watch(bool more);
   PlacementBudget budget_for(Nanos since) const;
@@ -77,10 +82,12 @@ class NodeLoop {
   Nanos last_{};
   Nanos pause_ = millis(100);
   Nanos last_rooms_{};
-  bool moved_ = true;         // since the rooms were looked at
-  bool watching_ = false;     // small pages: the next round is to be soon
-  std::uint32_t hand_ = 0;    // the next block whose place is looked up
-  std::uint32_t probes_ = 0;  // counts, so that each looks elsewhere
+  bool moved_ = true;           // since the rooms were looked at
+  bool watching_ = false;       // small pages: the next round is to be soon
+  std::int64_t move_cost_ = 0;  // of a page, ns; 0: not known
+  std::uint32_t unseen_ = 0;    // blocks that nobody has looked up, by the last look
+  std::uint32_t hand_ = 0;      // the next block whose place is looked up
+  std::uint32_t probes_ = 0;    // counts, so that each looks elsewhere
   std::uint64_t present_pages_ = 0;
   std::uint64_t used_[kMostPlaces] = {};  // pages that we have on each tier but the first
   std::atomic<std::uint64_t> slow_pages_{0};

@@ -18,11 +18,11 @@ constexpr std::uint32_t kProbes = 4;
 
 // Looks at some of the pages, wherever the kernel has put them meanwhile.
 void Migration::locate(BlockIndex b) {
-  constexpr std::uint32_t kEvery = 8;
   Pageblock& block = core_.table.block(b);
   const bool huge = block.huge.load(std::memory_order_relaxed);
   const bool managed = block.words.load(std::memory_order_acquire) != nullptr;
-  Places places = find_places(b, huge ? kBlockPages / kProbes : kEvery, false);
+  const std::uint32_t every = huge ? kBlockPages / kProbes : managed ? 8 : 32;
+  Places places = find_places(b, every, false);
   if (places.found == 0) {
     block.slow.store(0, std::memory_order_relaxed);
     return;
@@ -39,6 +39,7 @@ void Migration::locate(BlockIndex b) {
     SpinGuard gate(block.gate);
     block.huge.store(false, std::memory_order_relaxed);
   }
+  block.node.store(places.most_on, std::memory_order_relaxed);
   const std::uint32_t below = (places.found - places.on[0]) * places.every;
   block.tier.store(static_cast<std::uint8_t>(most - places.on), std::memory_order_relaxed);
   block.slow.store(static_cast<std::uint16_t>(std::min(below, kBlockPages)),
@@ -61,11 +62,13 @@ Migration::Places Migration::find_places(BlockIndex b, std::uint32_t every, bool
   nodes.own_mover().where(at, n, status);
   Places places;
   places.every = every;
+  std::uint16_t on[kMaxNodes] = {};
   for (std::size_t i = 0; i < n; ++i) {
     const unsigned t = nodes.tier_of(status[i]);
     if (t >= nodes.count()) continue;
     ++places.on[t];
     ++places.found;
+    if (++on[status[i]] > on[places.most_on]) places.most_on = static_cast<std::uint8_t>(status[i]);
     if (note) note_place(core_.table, {first_page(b).v + static_cast<std::uint32_t>(i)}, t == 0);
   }
   return places;
@@ -133,10 +136,43 @@ MoveOutcome Migration::promote(BlockIndex b, Wanted what, Gap soon) {
   }
   const MovedPages pages = move_to(target, &list, huge, core_.stats.nodes_promoted);
   outcome.moved = pages.moved;
+  block.node.store(static_cast<std::uint8_t>(target), std::memory_order_relaxed);
   if (huge) {
     note_promoted(block, pages.arrived());
   } else {
     note_arrived(b, list, 0, pages.arrived());
+  }
+  return outcome;
+}
+
+MoveOutcome Migration::balance(BlockIndex b) {
+  Pageblock& block = core_.table.block(b);
+  MoveOutcome outcome;
+  const unsigned target = block.hot_node.load(std::memory_order_relaxed);
+  if (block.pinned() || target == block.node.load(std::memory_order_relaxed) ||
+      core_.nodes->tier_of(static_cast<int>(target)) != 0) {
+    return outcome;
+  }
+  PagesOnMove list;
+  const bool huge = still_huge(b);
+  for (std::uint32_t i = 0; i < (huge ? 1 : kBlockPages); ++i) {
+    const PageIndex p{first_page(b).v + i};
+    const PageWord word = core_.table.peek(p);
+    if (!lies_above(block, word)) continue;
+    if (word.state() == PageState::kParked) list.add(core_.park(p));
+    if (word.state() == PageState::kResident) list.add(core_.home(p));
+  }
+  const std::uint64_t pages = huge ? kBlockPages : list.count;
+  if (pages == 0) return outcome;
+  if (!core_.nodes->has_room(target, pages, huge)) {
+    core_.stats.nodes_refused_full.add(pages);
+    return outcome;
+  }
+  const MovedPages moved =
+      move_to(static_cast<int>(target), &list, huge, core_.stats.nodes_balanced);
+  outcome.moved = moved.moved;
+  if (2 * moved.arrived() > pages) {
+    block.node.store(static_cast<std::uint8_t>(target), std::memory_order_relaxed);
   }
   return outcome;
 }

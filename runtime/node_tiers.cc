@@ -40,14 +40,40 @@ Errno NodeTiers::init(NodeOps& ops, FileTree& files, const TierChain& chain) {
   if (topology != nullptr && ranking_ != nullptr) {
     read_topology(files, new (topology) Topology);
     rank_as_configured(chain, *topology, new (ranking_) Ranking);
-    e = ranking_->count < 2 ? kOk : make_mover();
+    find_sockets(*topology);
+    const bool balance = sockets_.count() > 1 && chain.find(TierKind::kZpool) == nullptr;
+    if (ranking_->count > 1 || balance) {
+      node_of_cpu_ = bootstrap::allocate_array<std::uint8_t>(kMaxCpus);
+      e = node_of_cpu_ == nullptr ? Errno{ENOMEM} : make_mover();
+    } else {
+      if (chain.count == 1) why_not_ = "it may run beside one node of its only tier";
+      e = kOk;
+    }
+    if (own_ != nullptr) std::copy_n(topology->node_of_cpu, kMaxCpus, node_of_cpu_);
   }
   bootstrap::release(topology, sizeof *topology);
   if (own_ == nullptr) {
+    bootstrap::release(node_of_cpu_, kMaxCpus);
+    node_of_cpu_ = nullptr;
     bootstrap::release(ranking_, sizeof *ranking_);
     ranking_ = nullptr;
   }
   return e;
+}
+
+void NodeTiers::find_sockets(const Topology& topology) {
+  for (unsigned cpu = 0; cpu < kMaxCpus; ++cpu) {
+    const std::uint8_t node = topology.node_of_cpu[cpu];
+    if (node == kNoNode || !topology.cpu_allowed(cpu)) continue;
+    if (ranking_->count > 0 && ranking_->tiers[0].nodes.contains(node)) sockets_.add(node);
+  }
+}
+
+unsigned NodeTiers::node_of_cpu(int cpu) const {
+  if (cpu < 0 || static_cast<unsigned>(cpu) >= kMaxCpus || node_of_cpu_[cpu] == kNoNode) {
+    return ops_->node_here();
+  }
+  return node_of_cpu_[cpu];
 }
 
 // ENOMEM. None is made on a host that does not let us see where pages are.

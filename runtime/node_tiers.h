@@ -59,9 +59,9 @@ class NodeTiers {
  public:
   constexpr NodeTiers() = default;
 
-  // Ranks the nodes that the chain names. ENOMEM. kOk and not active(): there is one tier of nodes,
-  // or the application has a memory policy of its own (set_mempolicy, numactl) that says where its
-  // memory is to be: there is nothing to do here.
+  // Ranks the nodes that the chain names. ENOMEM. kOk and not active(): there is one node,
+  // or one tier of them and a store (tiering_loop.h), or the application has a memory policy of its
+  // own (set_mempolicy, numactl) that says where its memory is to be: there is nothing to do here.
   Errno init(NodeOps& ops, FileTree& files, const TierChain& chain);
   bool active() const { return ranking_ != nullptr; }
   // Why it is not active although the chain names several tiers of nodes. Null: it is, or there is
@@ -88,6 +88,17 @@ class NodeTiers {
   // `from` itself or the nearest first. -1: none has.
   int target(unsigned t, int from, bool huge) const;
 
+  // The node where `pages` of the first tier could go, or -1: for balance between sockets only that
+  // one will do.
+  bool has_room(unsigned node, std::uint64_t pages, bool huge) const {
+    const NodeRoom& room = rooms_[node];
+    return !closed_.contains(node) && room.pages >= pages && (!huge || room.huge_blocks > 0);
+  }
+  // Nodes of the first tier beside CPUs that this process may run on.
+  NodeSet sockets() const { return sockets_; }
+  // Of a CPU; -1 or one that is not known: of the calling thread's. Any thread.
+  unsigned node_of_cpu(int cpu) const;
+
   // The background thread's.
   NodeMover& own_mover() { return *own_; }
   NodeOps& ops() { return *ops_; }
@@ -95,6 +106,7 @@ class NodeTiers {
 
  private:
   Errno make_mover();
+  void find_sockets(const Topology& topology);
   template <class Fits>
   int nearest(unsigned t, int from, Fits fits) const;
 
@@ -105,7 +117,9 @@ class NodeTiers {
   WatchClock clock_;
   std::uint64_t room_[kMaxTiers] = {};
   NodeRoom rooms_[kMaxNodes] = {};
-  NodeSet closed_;  // the background thread's
+  NodeSet sockets_;
+  std::uint8_t* node_of_cpu_ = nullptr;  // kMaxCpus
+  NodeSet closed_;                       // the background thread's
 };
 
 }  // namespace heaptier

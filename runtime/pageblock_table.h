@@ -46,10 +46,15 @@ struct Pageblock {
   std::atomic<std::uint16_t> slow{0};
   std::atomic<std::int64_t> parked_at{0};
   std::atomic<std::uint32_t> parked_faults{0};  // of WatchClock
-  // The node of the last thread to touch a parked page of it. Of a huge page: how many touches were
+  // The node of most of its pages, as far as we know; that of the last thread to touch a parked
+  // page of it; and, since the last tick, touches from there if it is another one, and touches from
+  // its own node (policies/balance.h). Of a huge page: how many touches were
   // seen since its use changed, and how many of them fell on a page that had been seen before
   // (density.h).
+  std::atomic<std::uint8_t> node{0};
   std::atomic<std::uint8_t> hot_node{0};
+  std::atomic<std::uint8_t> far_touches{0};
+  std::atomic<std::uint8_t> near_touches{0};
   std::atomic<std::uint8_t> samples{0};
   std::atomic<std::uint8_t> repeats{0};
   // Some of its pages were to move at their next touch (lazy_mark.h), and that has come.

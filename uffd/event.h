@@ -26,6 +26,7 @@ struct FaultEvent {
   bool wp = false;             // the page is present but write-protected; else it is absent
   std::uint32_t tid =
       0;  // who faulted; 0: unknown. May belong to another process (ptrace, process_vm_readv)
+  int cpu = -1;  // where that thread ran when the fault was taken up; -1: not known
 };
 
 enum class EventKind : std::uint8_t {

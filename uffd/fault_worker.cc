@@ -133,12 +133,13 @@ bool FaultLoop::take_messages(Worker& w, Hands& h) {
   const Nanos read_at = door::now();
   const std::size_t first = h.count;
   for (std::size_t i = 0; i < got; ++i) {
-    const DecodedEvent event = decode(h.raw[i]);
+    DecodedEvent event = decode(h.raw[i]);
     if (event.kind != EventKind::kFault) {
       count_up(w.other_events);
       continue;
     }
     const int cpu = config_.follow ? cpu_of(event.fault.tid) : -1;
+    event.fault.cpu = cpu;
     h.held[h.count++] = {event.fault, read_at, cpu};
   }
   if (config_.follow && h.count > first) follow(w, h.held + first, h.count - first);

@@ -214,7 +214,8 @@ ParseResult parse_value(OptionId, std::string_view text, TierChain* out) {
     if (end == std::string_view::npos) break;
     text.remove_prefix(end + 1);
   }
-  if (chain.count < 2) return refuse("dram alone leaves nowhere to move to; that is policy none");
+  if (!chain.leads_anywhere())
+    return refuse("dram alone leaves nowhere to move to; that is policy none");
   *out = chain;
   return kAccepted;
 }

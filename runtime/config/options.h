@@ -69,6 +69,9 @@ struct TierChain {
     }
     return nullptr;
   }
+  // There is more than one place for a page: another tier, or several nodes that are each near to
+  // some threads (policies/balance.h).
+  bool leads_anywhere() const { return count > 1 || tiers[0].nodes.count() > 1; }
   bool names_nodes() const {
     for (std::uint32_t i = 0; i < count; ++i) {
       if (!tiers[i].nodes.empty()) return true;

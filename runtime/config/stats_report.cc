@@ -262,13 +262,18 @@ void put_faults(TextWriter& out, const StatsSnapshot& s) {
 
 // Only where there are several tiers of nodes.
 void put_nodes(TextWriter& out, const StatsSnapshot& s) {
-  if (s.nodes_promoted + s.nodes_demoted + s.nodes_drained + s.nodes_slow_pages == 0) return;
+  if (s.nodes_promoted + s.nodes_demoted + s.nodes_balanced + s.nodes_drained +
+          s.nodes_slow_pages ==
+      0) {
+    return;
+  }
   begin_fact(out, "nodes");
   out.put("below the first tier ");
   put_mib(out, s.nodes_slow_pages * kPageSize);
   out.put("; pages promoted ");
   out.put_number(s.nodes_promoted);
   put_count(out, "demoted", s.nodes_demoted);
+  put_count(out, "to another socket", s.nodes_balanced);
   put_count(out, "drained", s.nodes_drained);
   put_count(out, "huge pages whole", s.nodes_huge_moved);
   put_count(out, "split", s.nodes_huge_split);

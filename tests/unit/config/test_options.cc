@@ -212,6 +212,10 @@ TEST(ParseOption, TiersOfNodesWithSizes) {
             "refused: nodes are numbered from 0 to 63");
 }
 
+TEST(ParseOption, OneTierOfSeveralNodesIsAChain) {
+  EXPECT_EQ(parsed(OptionId::kTiers, "dram=node:0-1"), "dram=node:0-1");
+}
+
 TEST(ParseOption, TiersOfNodesRefused) {
   const struct {
     const char* value;

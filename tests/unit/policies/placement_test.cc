@@ -8,6 +8,7 @@
 #include <random>
 #include <vector>
 
+#include "policies/balance.h"
 #include "policies/density.h"
 
 namespace heaptier {
@@ -277,6 +278,8 @@ class Machine {
   void carry_out(const PlaceStep& step) {
     PlacedBlock& b = blocks_[step.block.v];
     switch (step.action) {
+      case PlaceAction::kCross:
+        break;  // one socket
       case PlaceAction::kSplit:
         b.huge = false;
         [[fallthrough]];
@@ -375,6 +378,77 @@ TEST_P(Scattered, HotSetIsBroughtUpAndFollowed) {
 INSTANTIATE_TEST_SUITE_P(Placement, Scattered,
                          testing::Values(Scatter{true, 50, 1}, Scatter{false, 50, 1},
                                          Scatter{true, 195, 4}, Scatter{false, 195, 4}));
+
+// A block of a tier with two sockets, as the fault path tells of it: each touch from afar or not.
+class Socket {
+ public:
+  Socket() {
+    block.index = {0};
+    block.movable = block.huge = true;
+    block.resident = kBlockPages;
+    block.gap = gap_of(millis(20));
+    block.times = GapEstimate::kMost;
+    view.blocks = {&block, 1};
+    view.tier_count = 1;
+    view.several_sockets = true;
+    view.tiers[0] = {4 * kPagesPerBlock, 2 * kPagesPerBlock, 0};
+  }
+  // True: it is to go to the other one.
+  bool touch(bool far) {
+    now = now + millis(10);
+    (far ? block.far : block.near) = 1;
+    block.touches = kBlockPages;
+    PlaceStep steps[8];
+    PlacementPlan plan{steps};
+    PlacementBudget budget;
+    budget.hint_nanos = budget.hint_saved = 1'000'000;
+    policy.decide(view, now, budget, plan);
+    block.watch = Watch::kNone;
+    return std::any_of(steps, steps + plan.count,
+                       [](const PlaceStep& s) { return s.action == PlaceAction::kCross; });
+  }
+  PlacedBlock block;
+  PlacementView view;
+  PlacementPolicy policy;
+  Nanos now = seconds(1);
+};
+
+TEST(Balance, WhatIsUsedFromTheOtherSocketGoesThere) {
+  Socket s;
+  for (unsigned i = 1; i < kPulled; ++i) EXPECT_FALSE(s.touch(true)) << i;
+  EXPECT_TRUE(s.touch(true));
+}
+
+TEST(Balance, WhatBothUseStays) {
+  std::minstd_rand random(1);
+  int crossed = 0;
+  for (int run = 0; run < 100; ++run) {
+    Socket s;
+    for (int i = 0; i < 50; ++i) crossed += s.touch(random() % 2 == 0) ? 1 : 0;
+  }
+  EXPECT_LE(crossed, 50) << "of 5000 touches";
+}
+
+TEST(Balance, WhatIsSeldomUsedIsNotWorthIt) {
+  Socket s;
+  s.block.gap = gap_of(seconds(500));
+  for (unsigned i = 0; i < 4 * kPulled; ++i) EXPECT_FALSE(s.touch(true));
+}
+
+TEST(Balance, ToAndFroTakesLongerEachTime) {
+  Socket s;
+  unsigned before = 0;
+  for (unsigned crossing = 0; crossing < 4; ++crossing) {
+    unsigned touches = 1;
+    while (!s.touch(true)) ++touches;
+    EXPECT_GT(touches, before) << crossing;
+    before = touches;
+  }
+  s.now = s.now + kBouncedWithin + kBouncedWithin;
+  unsigned touches = 1;
+  while (!s.touch(true)) ++touches;
+  EXPECT_EQ(touches, kPulled);
+}
 
 TEST(Placement, EqualHeatIsLeftWhereItIs) {
   for (const bool huge : {true, false}) {
