@@ -3,6 +3,7 @@
 #include <numeric>
 
 #include "policies/balance.h"
+#include "policies/bounce.h"
 #include "policies/density.h"
 
 namespace heaptier {
@@ -146,8 +147,9 @@ void BlockWatcher::observe_huge(PlacedBlock& b, Nanos now) {
   b.watch = Watch::kNone;
   if (b.touches == 0) return;  // the park did not take place, or it was stored
   want(b, Wanted::kNone, 0);
-  const bool near = b.gap <= promote_below_ + kFarOff;
-  b.count_anew = b.samples > 0 && b.gap > promote_below_ + 2 * kFarOff;
+  const Gap below = b.slow == 0 ? promote_below_ : hotter(promote_below_, bar_of(b));
+  const bool near = b.gap <= below + kFarOff;
+  b.count_anew = b.samples > 0 && b.gap > below + 2 * kFarOff;
   if (b.slow == 0) {
     b.suspect = false;
   } else if (every_page_goes_up()) {
@@ -157,9 +159,9 @@ void BlockWatcher::observe_huge(PlacedBlock& b, Nanos now) {
     // is clear how much of it is hot; unless at first sight it is so hot that it would be worth it
     // if only a quarter were. Not at every sight: some are so by chance.
     Density found = density(b.samples, b.repeats);
-    if (b.samples <= kFirstSight && b.gap + kSoHot <= promote_below_) found = Density::kDense;
-    const bool hot = b.gap <= promote_below_ && !unsure(b);
-    b.suspect = b.measured <= promote_below_ || (near && found == Density::kUnsure);
+    if (b.samples <= kFirstSight && b.gap + kSoHot <= below) found = Density::kDense;
+    const bool hot = b.gap <= below && !unsure(b);
+    b.suspect = b.measured <= below || (near && found == Density::kUnsure);
     b.split = hot && found == Density::kSparse;
     if (hot && found == Density::kDense) {
       want(b, Wanted::kAll, static_cast<std::uint16_t>(b.pages()));
@@ -187,7 +189,10 @@ void BlockWatcher::judge_glance(PlacedBlock& b) {
 bool BlockWatcher::judge_whole(PlacedBlock& b) {
   const WatchedPart& part = b.below;
   const bool all_hot = part.touched * 5U >= part.watched() * 4 && part.measured <= promote_below_;
-  if (!every_page_goes_up() && !all_hot) return false;
+  b.dense = all_hot;
+  if (!every_page_goes_up() && (!all_hot || part.measured > hotter(promote_below_, bar_of(b)))) {
+    return false;
+  }
   if (part.touched > 0) want(b, Wanted::kAll, b.slow);
   return true;
 }
@@ -230,6 +235,11 @@ void BlockWatcher::observe_small(PlacedBlock& b, Nanos now) {
     estimate(b.above, window);
   }
   b.blind = promote_below_ == kUnknownGap;
+  // Of what is on the first tier already few say enough: it is only about huge pages.
+  if (b.slow == 0 && !b.blind) {
+    const WatchedPart& part = b.above;
+    b.dense = part.watched() >= kGlancePages && part.parked == 0 && part.measured <= promote_below_;
+  }
   if (b.slow > 0 && !b.blind) {
     if (how == Watch::kGlance) judge_glance(b);
     if (how == Watch::kProbe) judge_probe(b);

@@ -89,6 +89,11 @@ struct PlacedBlock {
   std::uint8_t pull = 0;       // towards another socket (balance.h), and when it last went to one,
   std::uint8_t crossings = 0;  // and how often in short time
   Nanos crossed_at{};
+  Nanos hopped_at{};  // all of it went up or down (bounce.h); how often soon after the other way
+  bool hopped_up = false;
+  std::uint8_t hops = 0;
+  bool dense = false;  // small pages on the first tier, all hot: better one huge page
+  Nanos gather_not_before{};
   std::uint8_t backoff = 0;
   Nanos not_before{};
   // By whoever carries plans out: it would not be parked or moved down, or up.
@@ -119,6 +124,7 @@ struct PlacementView {
   bool store_has_room = false;
   // The first tier has several nodes, and threads of this process may run beside more than one.
   bool several_sockets = false;
+  bool may_gather = false;  // into huge pages
 };
 
 enum class PlaceAction : std::uint8_t {
@@ -128,6 +134,7 @@ enum class PlaceAction : std::uint8_t {
   kPromote,  // move what is `wanted` to the first tier
   kDemote,   // move to the tier named: a huge page whole, of small ones those that are parked
   kStore,    // parked pages go to the store
+  kGather,   // make the small pages, all at home on the first tier, one huge page
   kCross,    // move what is on the first tier to the node of it that its touches come from
 };
 

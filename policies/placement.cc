@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "policies/balance.h"
+#include "policies/bounce.h"
 #include "policies/victims.h"
 
 namespace heaptier {
@@ -11,10 +12,12 @@ namespace {
 // The heat of so much of the first tier, its coldest, is what a promotion is held against: 1/8.
 constexpr std::uint64_t kPriceShare = 8;
 constexpr Nanos kBusyFor = seconds(1);
-// So many pages worth promoting, found within a second, say that the use of memory has changed. All
-// are then looked at anew, so often at most.
-constexpr std::uint64_t kAlarmPages = kPagesPerBlock / 2;
+// So many pages worth promoting, found within a second, say that the use of memory has changed: one
+// huge page may seem so by chance. All are then looked at anew, so often at most.
+constexpr std::uint64_t kAlarmPages = kPagesPerBlock * 3 / 2;
 constexpr Nanos kAlarmEvery = seconds(2);
+// A block that could not be made huge, or was taken apart again, is left alone for so long.
+constexpr Nanos kGatherEvery = seconds(30);
 
 }  // namespace
 
@@ -31,6 +34,7 @@ void PlacementPolicy::decide(PlacementView& view, Nanos now, const PlacementBudg
   plan_stores(view, now, plan);
   plan_ways_home(view, plan);
   if (view.several_sockets) plan_crossings(view, now, plan);
+  if (view.may_gather) plan_gathering(view, now, plan);
   const std::uint64_t reserve = reserve_of(view.tiers[0].capacity_pages);
   const bool any_slow =
       std::any_of(view.blocks.begin(), view.blocks.end(), [](const auto& b) { return b.slow > 0; });
@@ -72,6 +76,7 @@ std::uint64_t PlacementPolicy::plan_promotions(PlacementView& view, Nanos now, s
     } else if (*left < pages && *left < budgeted) {
       continue;  // the next time
     } else if (plan.add({b.index, PlaceAction::kPromote, 0, Watch::kNone, b.wanted})) {
+      if (b.huge || b.wanted == Wanted::kAll) note_hop(b, true, now);
       room -= pages;
       *left -= std::min(*left, pages);
       b.wanted = Wanted::kNone;
@@ -130,6 +135,7 @@ void PlacementPolicy::demote_from(unsigned tier, std::uint64_t need, std::uint64
       if (*left == 0) continue;  // the next time
       *left -= std::min<std::uint64_t>(*left, v.pages);
       if (!plan.add({b.index, PlaceAction::kDemote, static_cast<std::uint8_t>(tier + 1)})) return;
+      if (v.pages == b.pages()) note_hop(b, false, now);
       b.home = false;  // whoever demotes them brings them home
     } else if (b.watch != Watch::kNone || b.home || b.wanted != Wanted::kNone) {
       continue;  // soon, or what is known of its pages is still needed
@@ -177,6 +183,23 @@ void PlacementPolicy::plan_crossings(PlacementView& view, Nanos now, PlacementPl
     b.crossings = again ? std::min<std::uint8_t>(b.crossings + 1, kMostBounces) : 1;
     b.crossed_at = now;
     b.pull = 0;
+  }
+}
+
+// A copy of 2 MiB each: a few a round.
+void PlacementPolicy::plan_gathering(PlacementView& view, Nanos now, PlacementPlan& plan) {
+  constexpr unsigned kAtOnce = 4;
+  unsigned planned = 0;
+  for (PlacedBlock& b : view.blocks) {
+    if (!b.dense || now < b.gather_not_before) continue;
+    if (b.huge || b.slow != 0 || b.parked != 0 || b.resident != kPagesPerBlock || !b.movable ||
+        b.watch != Watch::kNone || b.home || b.wanted != Wanted::kNone) {
+      continue;
+    }
+    if (planned == kAtOnce || !plan.add({b.index, PlaceAction::kGather})) return;
+    ++planned;
+    b.dense = false;
+    b.gather_not_before = now + kGatherEvery;
   }
 }
 

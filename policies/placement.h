@@ -40,6 +40,7 @@ class PlacementPolicy {
   void demote_from(unsigned tier, std::uint64_t need, std::uint64_t* left, Gap cut,
                    PlacementView& view, Nanos now, PlacementPlan& plan);
   void plan_stores(const PlacementView& view, Nanos now, PlacementPlan& plan);
+  void plan_gathering(PlacementView& view, Nanos now, PlacementPlan& plan);
   void plan_crossings(PlacementView& view, Nanos now, PlacementPlan& plan);
   void plan_ways_home(PlacementView& view, PlacementPlan& plan);
 

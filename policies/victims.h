@@ -5,6 +5,7 @@
 #include <array>
 #include <cstdint>
 
+#include "policies/bounce.h"
 #include "policies/placed_block.h"
 
 namespace heaptier {
@@ -29,7 +30,8 @@ inline Victim victim_of(const PlacedBlock& b, unsigned tier, Nanos now) {
       b.parked > 0 ? gap_of_each(gap_of(now - b.parked_since), b.parked) : kUnknownGap;
   if (b.huge) {
     // What was measured a time or two says little; a block that nobody touches tells by itself.
-    const Gap gap = std::max(b.times >= GapEstimate::kMost / 2 ? b.gap : kUnknownGap, parked);
+    Gap gap = std::max(b.times >= GapEstimate::kMost / 2 ? b.gap : kUnknownGap, parked);
+    if (gap > bar_of(b) + 1) gap = hotter(gap, bar_of(b));
     return {gap, gap == kUnknownGap ? 0 : b.pages(), true};
   }
   const bool swept = b.last == sweep_of(tier);

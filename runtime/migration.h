@@ -112,6 +112,8 @@ class Migration {
   MoveOutcome demote(BlockIndex b, unsigned tier);
   // Takes what lies on the first tier to that node of it where its touches come from.
   MoveOutcome balance(BlockIndex b);
+  // Makes small pages that are all at home one huge page, on the node of most of them.
+  MoveOutcome gather(BlockIndex b);
   // Makes a dense block that is not registered one huge page.
   MoveOutcome collapse(BlockIndex b);
   // Counts the present pages of an unmanaged block.

@@ -177,6 +177,21 @@ MoveOutcome Migration::balance(BlockIndex b) {
   return outcome;
 }
 
+// The kernel copies them under its own locks: the application may use them meanwhile. It refuses
+// where it does not make huge pages (prctl, MADV_NOHUGEPAGE), and where a page is pinned.
+MoveOutcome Migration::gather(BlockIndex b) {
+  Pageblock& block = core_.table.block(b);
+  MoveOutcome outcome;
+  if (block.pinned() || block.count(PageState::kResident) != kBlockPages) return outcome;
+  outcome = collapse(b);
+  if (outcome.moved == 0) return outcome;
+  SpinGuard gate(block.gate);
+  if (block.count(PageState::kResident) != kBlockPages) return outcome;  // freed meanwhile
+  forget_heat(block);
+  block.huge.store(true, std::memory_order_relaxed);
+  return outcome;
+}
+
 // The kernel may have taken a huge page apart, and parking moves its pages all the same: what is
 // moved by one address must be one.
 bool Migration::still_huge(BlockIndex b) {

@@ -117,6 +117,25 @@ TEST_P(Chain, ColdGoesDownAndTouchedComesUp) {
   note_away(static_cast<long>(counter("nodes_demoted")));
 }
 
+// Filled in small pages; then huge ones are allowed.
+class Gathered : public Chain {};
+TEST_P(Gathered, HotSmallPagesBecomeHugeOnes) {
+  prctl(PR_SET_THP_DISABLE, 1, 0, 0, 0);
+  Area area(heap_, 23);
+  prctl(PR_SET_THP_DISABLE, 0, 0, 0, 0);
+  const long long before = counter("collapse_done");
+  ASSERT_TRUE(keep_hot(area, 0, hot_, [&] { return counter("collapse_done") >= before + 3; }))
+      << "tried " << counter("collapse_tries") << ", refused " << counter("collapse_failed");
+  EXPECT_TRUE(area.holds());
+  // They are watched and moved whole from then on.
+  const long long whole = counter("huge_parked");
+  ASSERT_TRUE(keep_hot(area, 0, hot_, [&] { return counter("huge_parked") > whole; }));
+  EXPECT_TRUE(area.holds());
+  note_away(static_cast<long>(counter("huge_parked")));
+}
+
+INSTANTIATE_TEST_SUITE_P(Of, Gathered, testing::Values(true),
+                         [](const auto&) { return std::string("huge"); });
 INSTANTIATE_TEST_SUITE_P(Of, Chain, testing::Bool(), [](const auto& info) {
   return info.param ? std::string("huge") : std::string("small");
 });

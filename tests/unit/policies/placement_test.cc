@@ -9,7 +9,9 @@
 #include <vector>
 
 #include "policies/balance.h"
+#include "policies/bounce.h"
 #include "policies/density.h"
+#include "policies/victims.h"
 
 namespace heaptier {
 namespace {
@@ -279,7 +281,8 @@ class Machine {
     PlacedBlock& b = blocks_[step.block.v];
     switch (step.action) {
       case PlaceAction::kCross:
-        break;  // one socket
+      case PlaceAction::kGather:
+        break;  // one socket; and not asked for
       case PlaceAction::kSplit:
         b.huge = false;
         [[fallthrough]];
@@ -448,6 +451,40 @@ TEST(Balance, ToAndFroTakesLongerEachTime) {
   unsigned touches = 1;
   while (!s.touch(true)) ++touches;
   EXPECT_EQ(touches, kPulled);
+}
+
+TEST(Bounce, RaisesTheBarWhileItGoesOnAndIsForgotten) {
+  PlacedBlock b;
+  Nanos now = seconds(10);
+  note_hop(b, true, now);
+  EXPECT_EQ(bar_of(b), 0u);
+  for (unsigned i = 1; i <= 6; ++i) {
+    now = now + seconds(2);
+    note_hop(b, i % 2 == 0, now);
+    EXPECT_EQ(bar_of(b), kGapsPerOctave * std::min<unsigned>(i, kMostHops)) << i;
+  }
+  note_hop(b, false, now + seconds(1));  // not back: the same way once more
+  const unsigned bar = bar_of(b);
+  note_hop(b, false, now + seconds(30));
+  EXPECT_EQ(bar_of(b), bar);
+  note_hop(b, true, now + seconds(120));
+  EXPECT_EQ(bar_of(b), 0u);
+}
+
+// Of two blocks of the same heat the one that was just brought up stays.
+TEST(Bounce, WhatHasJustComeUpGoesDownLast) {
+  PlacedBlock b;
+  b.index = {0};
+  b.movable = b.huge = true;
+  b.resident = kBlockPages;
+  b.gap = gap_of_each(gap_of(seconds(1)), kBlockPages);
+  b.times = GapEstimate::kMost;
+  const Victim before = victim_of(b, 0, seconds(20));
+  note_hop(b, false, seconds(18));
+  note_hop(b, true, seconds(20));
+  const Victim after = victim_of(b, 0, seconds(20));
+  EXPECT_EQ(before.pages, after.pages);
+  EXPECT_EQ(before.gap, after.gap + kGapsPerOctave);
 }
 
 TEST(Placement, EqualHeatIsLeftWhereItIs) {
