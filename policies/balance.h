@@ -45,6 +45,13 @@ constexpr bool crossing_pays(const PlacedBlock& b) {
   return touches * kGain >= (b.huge ? kCost / 8 : kCost);
 }
 
+// It has gone there.
+constexpr void note_crossing(PlacedBlock& b, Nanos now) {
+  const bool again = b.crossed_at.v != 0 && now - b.crossed_at < kBouncedWithin;
+  b.crossings = again ? static_cast<std::uint8_t>(std::min(b.crossings + 1, int{kMostBounces})) : 1;
+  b.crossed_at = now;
+}
+
 constexpr bool should_cross(const PlacedBlock& b, Nanos now) {
   return b.movable && b.slow == 0 && b.pull >= pull_needed(b, now) && crossing_pays(b);
 }

@@ -147,7 +147,7 @@ void BlockWatcher::observe_huge(PlacedBlock& b, Nanos now) {
   b.watch = Watch::kNone;
   if (b.touches == 0) return;  // the park did not take place, or it was stored
   want(b, Wanted::kNone, 0);
-  const Gap below = b.slow == 0 ? promote_below_ : hotter(promote_below_, bar_of(b));
+  const Gap below = b.slow == 0 ? promote_below_ : hotter(promote_below_, bar_of(b, now));
   const bool near = b.gap <= below + kFarOff;
   b.count_anew = b.samples > 0 && b.gap > below + 2 * kFarOff;
   if (b.slow == 0) {
@@ -176,9 +176,9 @@ void BlockWatcher::observe_huge(PlacedBlock& b, Nanos now) {
   rest(b, now);
 }
 
-void BlockWatcher::judge_glance(PlacedBlock& b) {
+void BlockWatcher::judge_glance(PlacedBlock& b, Nanos now) {
   if (every_page_goes_up()) {
-    (void)judge_whole(b);
+    (void)judge_whole(b, now);
   } else if (b.below.soon > 0) {
     b.next = Watch::kProbe;
   }
@@ -186,11 +186,12 @@ void BlockWatcher::judge_glance(PlacedBlock& b) {
 
 // True: the block is judged as a whole, and wanted if any of it was touched. Because there is room
 // for all that is used, or because nearly all that were parked are hot.
-bool BlockWatcher::judge_whole(PlacedBlock& b) {
+bool BlockWatcher::judge_whole(PlacedBlock& b, Nanos now) {
   const WatchedPart& part = b.below;
   const bool all_hot = part.touched * 5U >= part.watched() * 4 && part.measured <= promote_below_;
   b.dense = all_hot;
-  if (!every_page_goes_up() && (!all_hot || part.measured > hotter(promote_below_, bar_of(b)))) {
+  if (!every_page_goes_up() &&
+      (!all_hot || part.measured > hotter(promote_below_, bar_of(b, now)))) {
     return false;
   }
   if (part.touched > 0) want(b, Wanted::kAll, b.slow);
@@ -198,18 +199,18 @@ bool BlockWatcher::judge_whole(PlacedBlock& b) {
 }
 
 // Pages that answer for all that lie below the first tier.
-void BlockWatcher::judge_probe(PlacedBlock& b) {
+void BlockWatcher::judge_probe(PlacedBlock& b, Nanos now) {
   const WatchedPart& part = b.below;
-  if (judge_whole(b)) return;
+  if (judge_whole(b, now)) return;
   if (part.soon > 0 && part.soon * 4U >= part.watched() && pays(b)) b.next = Watch::kBelow;
 }
 
 // All of them, each judged by itself. Of those that are not worth it one in 22 was touched soon,
 // too, or one in 15 where the price is a little off: unless there are clearly more, they have to be
 // so twice.
-void BlockWatcher::judge_sweep(PlacedBlock& b) {
+void BlockWatcher::judge_sweep(PlacedBlock& b, Nanos now) {
   const WatchedPart& part = b.below;
-  if (judge_whole(b)) return;
+  if (judge_whole(b, now)) return;
   if (part.soon * 7U >= part.watched()) {
     want(b, Wanted::kSoon, part.soon);
   } else if (part.soon >= kTelling) {
@@ -241,9 +242,9 @@ void BlockWatcher::observe_small(PlacedBlock& b, Nanos now) {
     b.dense = part.watched() >= kGlancePages && part.parked == 0 && part.measured <= promote_below_;
   }
   if (b.slow > 0 && !b.blind) {
-    if (how == Watch::kGlance) judge_glance(b);
-    if (how == Watch::kProbe) judge_probe(b);
-    if (how == Watch::kBelow) judge_sweep(b);
+    if (how == Watch::kGlance) judge_glance(b, now);
+    if (how == Watch::kProbe) judge_probe(b, now);
+    if (how == Watch::kBelow) judge_sweep(b, now);
     if (how == Watch::kAgain) judge_candidates(b);
   }
   if (b.next != Watch::kNone) b.backoff = 0;

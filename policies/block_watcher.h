@@ -59,10 +59,10 @@ class BlockWatcher {
   void observe_sockets(PlacedBlock& b, Nanos now);
   void observe_huge(PlacedBlock& b, Nanos now);
   void observe_small(PlacedBlock& b, Nanos now);
-  void judge_glance(PlacedBlock& b);
-  bool judge_whole(PlacedBlock& b);
-  void judge_probe(PlacedBlock& b);
-  void judge_sweep(PlacedBlock& b);
+  void judge_glance(PlacedBlock& b, Nanos now);
+  bool judge_whole(PlacedBlock& b, Nanos now);
+  void judge_probe(PlacedBlock& b, Nanos now);
+  void judge_sweep(PlacedBlock& b, Nanos now);
   void judge_candidates(PlacedBlock& b);
   void rest(PlacedBlock& b, Nanos now);
 

@@ -16,18 +16,19 @@ inline constexpr Nanos kBounceWithin = seconds(8);
 inline constexpr Nanos kBouncesForgotten = seconds(64);
 inline constexpr std::uint8_t kMostHops = 4;  // 16 times as hot
 
-constexpr unsigned bar_of(const PlacedBlock& b) {
-  return b.hops * kGapsPerOctave;
+// Half octaves; less by an octave for every minute that it has stayed where it is.
+constexpr unsigned bar_of(const PlacedBlock& b, Nanos now) {
+  const std::int64_t quiet = (now - b.hopped_at).v / kBouncesForgotten.v;
+  return quiet < b.hops ? static_cast<unsigned>(b.hops - quiet) * kGapsPerOctave : 0;
 }
 
 // All of it moves now, up or down.
 constexpr void note_hop(PlacedBlock& b, bool up, Nanos now) {
   const bool back = b.hopped_at.v != 0 && up != b.hopped_up;
   const Nanos since = now - b.hopped_at;
+  b.hops = static_cast<std::uint8_t>(bar_of(b, now) / kGapsPerOctave);
   if (back && since < kBounceWithin) {
     b.hops = std::min<std::uint8_t>(static_cast<std::uint8_t>(b.hops + 1), kMostHops);
-  } else if (since > kBouncesForgotten) {
-    b.hops = 0;
   }
   b.hopped_up = up;
   b.hopped_at = now;

@@ -99,6 +99,7 @@ struct PlacedBlock {
   // By whoever carries plans out: it would not be parked or moved down, or up.
   Nanos stays_until{};
   Nanos rises_not_before{};
+  Nanos crosses_not_before{};  // or to another socket
 
   std::uint32_t pages() const { return std::uint32_t{resident} + parked; }
   std::uint32_t pages_above() const { return pages() - std::min<std::uint32_t>(slow, pages()); }

@@ -30,10 +30,10 @@ void PlacementPolicy::decide(PlacementView& view, Nanos now, const PlacementBudg
   const bool could_exchange = view.tier_count > 1 && view.tiers[1].room_pages > 0;
   if ((wanted > 0 && could_exchange) || raised_ >= kAlarmPages) alarm(view, now);
   watcher_.refill(budget, now < busy_until_);
-  plan_demotions(view, now, wanted, left, plan);
+  plan_demotions(view, now, wanted, &left, plan);
   plan_stores(view, now, plan);
   plan_ways_home(view, plan);
-  if (view.several_sockets) plan_crossings(view, now, plan);
+  if (view.several_sockets) plan_crossings(view, now, &left, plan);
   if (view.may_gather) plan_gathering(view, now, plan);
   const std::uint64_t reserve = reserve_of(view.tiers[0].capacity_pages);
   const bool any_slow =
@@ -88,7 +88,7 @@ std::uint64_t PlacementPolicy::plan_promotions(PlacementView& view, Nanos now, s
 
 // From the last tier but one upwards, so that room is made below before it is needed.
 void PlacementPolicy::plan_demotions(PlacementView& view, Nanos now, std::uint64_t wanted,
-                                     std::uint64_t left, PlacementPlan& plan) {
+                                     std::uint64_t* left, PlacementPlan& plan) {
   for (unsigned t = view.tier_count - 1; t-- > 0;) {
     const PlaceView& tier = view.tiers[t];
     const std::uint64_t reserve = reserve_of(tier.capacity_pages);
@@ -120,7 +120,7 @@ void PlacementPolicy::plan_demotions(PlacementView& view, Nanos now, std::uint64
     }
     const Gap cut = victims.cut(need);
     need -= std::min(need, victims.coming());
-    if (need > 0) demote_from(t, need, &left, cut, view, now, plan);
+    if (need > 0) demote_from(t, need, left, cut, view, now, plan);
   }
 }
 
@@ -132,7 +132,10 @@ void PlacementPolicy::demote_from(unsigned tier, std::uint64_t need, std::uint64
     const Victim v = victim_of(b, tier, now);
     if (v.pages == 0 || v.gap < cut) continue;
     if (v.ready) {
-      if (*left == 0) continue;  // the next time
+      if (*left == 0) {  // the next time
+        need -= std::min<std::uint64_t>(need, v.pages);
+        continue;
+      }
       *left -= std::min<std::uint64_t>(*left, v.pages);
       if (!plan.add({b.index, PlaceAction::kDemote, static_cast<std::uint8_t>(tier + 1)})) return;
       if (v.pages == b.pages()) note_hop(b, false, now);
@@ -175,13 +178,13 @@ void PlacementPolicy::plan_stores(const PlacementView& view, Nanos now, Placemen
 }
 
 // Memory of the first tier that is used from another socket.
-void PlacementPolicy::plan_crossings(PlacementView& view, Nanos now, PlacementPlan& plan) {
+void PlacementPolicy::plan_crossings(PlacementView& view, Nanos now, std::uint64_t* left,
+                                     PlacementPlan& plan) {
   for (PlacedBlock& b : view.blocks) {
-    if (b.home || b.stays_until > now || !should_cross(b, now)) continue;
+    if (*left == 0) return;
+    if (b.home || now < b.crosses_not_before || !should_cross(b, now)) continue;
     if (!plan.add({b.index, PlaceAction::kCross})) return;
-    const bool again = b.crossed_at.v != 0 && now - b.crossed_at < kBouncedWithin;
-    b.crossings = again ? std::min<std::uint8_t>(b.crossings + 1, kMostBounces) : 1;
-    b.crossed_at = now;
+    *left -= std::min<std::uint64_t>(*left, b.pages());
     b.pull = 0;
   }
 }
@@ -190,6 +193,9 @@ void PlacementPolicy::plan_crossings(PlacementView& view, Nanos now, PlacementPl
 void PlacementPolicy::plan_gathering(PlacementView& view, Nanos now, PlacementPlan& plan) {
   constexpr unsigned kAtOnce = 4;
   unsigned planned = 0;
+  // The kernel is not to look for room by taking it from others.
+  const PlaceView& first = view.tiers[0];
+  if (first.room_pages < reserve_of(first.capacity_pages) + kAtOnce * kPagesPerBlock) return;
   for (PlacedBlock& b : view.blocks) {
     if (!b.dense || now < b.gather_not_before) continue;
     if (b.huge || b.slow != 0 || b.parked != 0 || b.resident != kPagesPerBlock || !b.movable ||

@@ -35,13 +35,13 @@ class PlacementPolicy {
                                 PlacementPlan& plan);
   void note_raised(std::uint64_t pages, Nanos now);
   void alarm(PlacementView& view, Nanos now);
-  void plan_demotions(PlacementView& view, Nanos now, std::uint64_t wanted, std::uint64_t left,
+  void plan_demotions(PlacementView& view, Nanos now, std::uint64_t wanted, std::uint64_t* left,
                       PlacementPlan& plan);
   void demote_from(unsigned tier, std::uint64_t need, std::uint64_t* left, Gap cut,
                    PlacementView& view, Nanos now, PlacementPlan& plan);
   void plan_stores(const PlacementView& view, Nanos now, PlacementPlan& plan);
   void plan_gathering(PlacementView& view, Nanos now, PlacementPlan& plan);
-  void plan_crossings(PlacementView& view, Nanos now, PlacementPlan& plan);
+  void plan_crossings(PlacementView& view, Nanos now, std::uint64_t* left, PlacementPlan& plan);
   void plan_ways_home(PlacementView& view, PlacementPlan& plan);
 
   BlockWatcher watcher_;

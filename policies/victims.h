@@ -31,7 +31,7 @@ inline Victim victim_of(const PlacedBlock& b, unsigned tier, Nanos now) {
   if (b.huge) {
     // What was measured a time or two says little; a block that nobody touches tells by itself.
     Gap gap = std::max(b.times >= GapEstimate::kMost / 2 ? b.gap : kUnknownGap, parked);
-    if (gap > bar_of(b) + 1) gap = hotter(gap, bar_of(b));
+    if (const unsigned bar = bar_of(b, now); gap > bar + 1) gap = hotter(gap, bar);
     return {gap, gap == kUnknownGap ? 0 : b.pages(), true};
   }
   const bool swept = b.last == sweep_of(tier);

@@ -59,6 +59,11 @@ bool FaultService::touch_joined(PageIndex p, Worker& w, FaultReply* reply) {
     *reply = kBusyReply;
     return true;
   }
+  if (!block.huge.load(std::memory_order_relaxed)) {  // taken apart a moment ago
+    block.gate.unlock();
+    give_back();
+    return false;
+  }
   const bool noted = core_.nodes != nullptr;
   const bool anew = noted && note_huge_touch(block, core_.table.peek(p), w);
   const RunResult r = core_.port->move(core_.home(first), core_.park(first), kPageblockSize, false);

@@ -247,8 +247,16 @@ PageWord FaultService::note_touch(Pageblock& block, PageWord was, const Worker& 
 
 // Which node the touch came from. Two handlers at a time may lose a count.
 void FaultService::note_toucher(Pageblock& block, const Worker& w) {
-  const auto node = static_cast<std::uint8_t>(core_.nodes->node_of_cpu(w.toucher_cpu));
-  const bool near = node == block.node.load(std::memory_order_relaxed);
+  const NodeTiers& nodes = *core_.nodes;
+  const auto node = static_cast<std::uint8_t>(nodes.node_of_cpu(w.toucher_cpu));
+  const unsigned own = block.node.load(std::memory_order_relaxed);
+  // Of a thread that is nobody knows where, and between nodes that are no two sockets of the first
+  // tier, that says nothing.
+  if (w.toucher_cpu < 0 || !nodes.sockets().contains(node) || !nodes.sockets().contains(own)) {
+    block.hot_node.store(node, std::memory_order_relaxed);
+    return;
+  }
+  const bool near = node == own;
   const bool moved_on = node != block.hot_node.exchange(node, std::memory_order_relaxed);
   if (!near && moved_on) block.far_touches.store(0, std::memory_order_relaxed);
   std::atomic<std::uint8_t>& touches = near ? block.near_touches : block.far_touches;

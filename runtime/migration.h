@@ -133,7 +133,7 @@ class Migration {
   Errno manage_again(BlockIndex b);
   Places find_places(BlockIndex b, std::uint32_t every, bool note);
   MovedPages move_to(int node, PagesOnMove* list, bool huge, Counter& flow);
-  void note_arrived(BlockIndex b, const PagesOnMove& list, unsigned tier, std::uint32_t arrived);
+  void note_arrived(BlockIndex b, const PagesOnMove& list, unsigned tier, const MovedPages& pages);
   int leave_those_below(unsigned tier, PagesOnMove* list);
   bool still_huge(BlockIndex b);
   Errno enlist(BlockIndex b);

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "policies/balance.h"
 #include "runtime/bootstrap_heap.h"
 #include "runtime/node_moves.h"
 #include "runtime/page_heat.h"
@@ -102,22 +103,27 @@ void NodeLoop::take_stock(PlacedBlock& v, Nanos now) {
   heaptier::take_stock(core_.table, v.index, policy_.watcher().soon(), &v.below, &v.above);
 }
 
-// Where the kernel has put pages, and puts them by itself. In turn, as far as the time allows.
+// Where the kernel has put pages, and puts them by itself: in turn, as far as the time allows.
 void NodeLoop::find_places(Nanos now) {
+  const Nanos since = now - last_;
+  find_some_places(&hand_, false, now + Nanos{since.v / kLookShare});
+  if (unseen_ == 0) return;
+  find_some_places(&new_hand_, true, core_.ops.now() + Nanos{since.v / kFirstLookShare});
+}
+
+void NodeLoop::find_some_places(std::uint32_t* hand, bool unseen, Nanos end) {
   const std::uint32_t limit = core_.space.block_limit();
-  const bool first = unseen_ > 0;
-  const Nanos end = now + Nanos{(now - last_).v / (first ? kFirstLookShare : kLookShare)};
+  std::uint32_t looks = 0;
   for (std::uint32_t n = 0; n < limit; ++n) {
-    hand_ = core_.space.next_block(hand_);
-    if (hand_ >= limit) {
-      hand_ = 0;
+    *hand = core_.space.next_block(*hand);
+    if (*hand >= limit) {
+      *hand = 0;
       return;
     }
-    const BlockIndex b{hand_++};
-    const Notes& notes = notes_[b.v];
-    if (!core_.manageable(b) || (first && notes.seen)) continue;
+    const BlockIndex b{(*hand)++};
+    if (!core_.manageable(b) || (unseen && notes_[b.v].seen)) continue;
     find_place(b);
-    if (n >= kLeastLooks && core_.ops.now() > end) return;
+    if (++looks >= kLeastLooks && core_.ops.now() > end) return;
   }
 }
 
@@ -356,9 +362,15 @@ bool NodeLoop::promote(const PlaceStep& step) {
 }
 
 bool NodeLoop::cross(BlockIndex b) {
-  const bool moved = migration_.balance(b).moved > 0;
-  if (!moved) blocks_[b.v].stays_until = core_.ops.now() + kStaysFor;
-  return moved;
+  const Nanos began = core_.ops.now();
+  const std::uint32_t pages = migration_.balance(b).moved;
+  note_cost(began, pages);
+  if (pages > 0) {
+    note_crossing(blocks_[b.v], began);
+  } else {
+    blocks_[b.v].crosses_not_before = began + kRefusedFor;
+  }
+  return pages > 0;
 }
 
 bool NodeLoop::store(BlockIndex b) {

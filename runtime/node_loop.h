@@ -51,6 +51,7 @@ class NodeLoop {
   void look(Nanos now);
   void look_at(BlockIndex b, Nanos now);
   void find_places(Nanos now);
+  void find_some_places(std::uint32_t* hand, bool unseen, Nanos end);
   void find_place(BlockIndex b);
   void measure_tiers();
   void take_stock(PlacedBlock& v, Nanos now);
@@ -87,6 +88,7 @@ class NodeLoop {
   std::int64_t move_cost_ = 0;  // of a page, ns; 0: not known
   std::uint32_t unseen_ = 0;    // blocks that nobody has looked up, by the last look
   std::uint32_t hand_ = 0;      // the next block whose place is looked up
+  std::uint32_t new_hand_ = 0;  // and of those that never were
   std::uint32_t probes_ = 0;    // counts, so that each looks elsewhere
   std::uint64_t present_pages_ = 0;
   std::uint64_t used_[kMostPlaces] = {};  // pages that we have on each tier but the first

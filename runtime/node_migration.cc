@@ -87,7 +87,8 @@ MovedPages Migration::move_to(int node, PagesOnMove* list, bool huge, Counter& f
 // Small pages that have gone to `tier`: each word says so, and so do the block's counts. What the
 // kernel has moved by itself is found out by locate() in its turn.
 void Migration::note_arrived(BlockIndex b, const PagesOnMove& list, unsigned tier,
-                             std::uint32_t arrived) {
+                             const MovedPages& pages) {
+  if (tier > 1) return locate(b);  // some of them were below the first tier before
   Pageblock& block = core_.table.block(b);
   const bool above = tier == 0;
   std::uint32_t slow = block.slow.load(std::memory_order_relaxed);
@@ -102,7 +103,7 @@ void Migration::note_arrived(BlockIndex b, const PagesOnMove& list, unsigned tie
   }
   const std::uint32_t present = block.count(PageState::kResident) + block.count(PageState::kClean) +
                                 block.count(PageState::kParked);
-  slow = above ? slow - std::min(slow, arrived) : std::min(slow + arrived, present);
+  slow = above ? slow - std::min(slow, pages.moved) : std::min(slow + pages.arrived(), present);
   block.slow.store(static_cast<std::uint16_t>(slow), std::memory_order_relaxed);
   if (above && 2 * slow <= present) block.tier.store(0, std::memory_order_relaxed);
   if (!above && 2 * slow > present) {
@@ -136,11 +137,15 @@ MoveOutcome Migration::promote(BlockIndex b, Wanted what, Gap soon) {
   }
   const MovedPages pages = move_to(target, &list, huge, core_.stats.nodes_promoted);
   outcome.moved = pages.moved;
-  block.node.store(static_cast<std::uint8_t>(target), std::memory_order_relaxed);
+  const std::uint32_t present = block.count(PageState::kResident) + block.count(PageState::kClean) +
+                                block.count(PageState::kParked);
+  if (2 * pages.arrived() > present) {
+    block.node.store(static_cast<std::uint8_t>(target), std::memory_order_relaxed);
+  }
   if (huge) {
     note_promoted(block, pages.arrived());
   } else {
-    note_arrived(b, list, 0, pages.arrived());
+    note_arrived(b, list, 0, pages);
   }
   return outcome;
 }
@@ -183,12 +188,18 @@ MoveOutcome Migration::gather(BlockIndex b) {
   Pageblock& block = core_.table.block(b);
   MoveOutcome outcome;
   if (block.pinned() || block.count(PageState::kResident) != kBlockPages) return outcome;
+  // The kernel would look for room by taking it from others.
+  const unsigned node = block.node.load(std::memory_order_relaxed);
+  if (!core_.nodes->has_room(node, kBlockPages, true)) return outcome;
   outcome = collapse(b);
   if (outcome.moved == 0) return outcome;
-  SpinGuard gate(block.gate);
-  if (block.count(PageState::kResident) != kBlockPages) return outcome;  // freed meanwhile
-  forget_heat(block);
-  block.huge.store(true, std::memory_order_relaxed);
+  {
+    SpinGuard gate(block.gate);
+    if (block.count(PageState::kResident) != kBlockPages) return outcome;  // freed meanwhile
+    forget_heat(block);
+    block.huge.store(true, std::memory_order_relaxed);
+  }
+  (void)still_huge(b);  // it may have been freed and filled again
   return outcome;
 }
 
@@ -263,7 +274,7 @@ MoveOutcome Migration::demote(BlockIndex b, unsigned tier) {
   const MovedPages pages = move_to(target, &list, huge, core_.stats.nodes_demoted);
   outcome.moved = pages.moved;
   if (!huge) {
-    note_arrived(b, list, tier, pages.arrived());
+    note_arrived(b, list, tier, pages);
   } else if (pages.arrived() != 0) {
     block.slow.store(static_cast<std::uint16_t>(kBlockPages), std::memory_order_relaxed);
     block.tier.store(static_cast<std::uint8_t>(tier), std::memory_order_relaxed);

@@ -124,6 +124,7 @@ bool resolve(std::uintptr_t addr, const ucontext_t& context) {
   event.write = access.write;
   event.wp = access.write && access.present;
   event.tid = door::thread_id();
+  event.cpu = door::current_cpu();
   const unsigned worker = take_worker();
   Patience patience;
   FaultVerdict verdict;

@@ -405,15 +405,20 @@ class Socket {
     PlacementPlan plan{steps};
     PlacementBudget budget;
     budget.hint_nanos = budget.hint_saved = 1'000'000;
+    budget.move_pages = kPagesPerBlock;
     policy.decide(view, now, budget, plan);
     block.watch = Watch::kNone;
-    return std::any_of(steps, steps + plan.count,
-                       [](const PlaceStep& s) { return s.action == PlaceAction::kCross; });
+    const bool goes = std::any_of(steps, steps + plan.count, [](const PlaceStep& step) {
+      return step.action == PlaceAction::kCross;
+    });
+    if (goes && !full) note_crossing(block, now);
+    return goes;
   }
   PlacedBlock block;
   PlacementView view;
   PlacementPolicy policy;
   Nanos now = seconds(1);
+  bool full = false;  // the other one: nothing moves
 };
 
 TEST(Balance, WhatIsUsedFromTheOtherSocketGoesThere) {
@@ -438,6 +443,16 @@ TEST(Balance, WhatIsSeldomUsedIsNotWorthIt) {
   for (unsigned i = 0; i < 4 * kPulled; ++i) EXPECT_FALSE(s.touch(true));
 }
 
+TEST(Balance, WhatWasRefusedIsTriedAgainAsSoonAsBefore) {
+  Socket s;
+  s.full = true;
+  for (int tries = 0; tries < 4; ++tries) {
+    unsigned touches = 1;
+    while (!s.touch(true)) ++touches;
+    EXPECT_EQ(touches, kPulled) << tries;
+  }
+}
+
 TEST(Balance, ToAndFroTakesLongerEachTime) {
   Socket s;
   unsigned before = 0;
@@ -457,18 +472,19 @@ TEST(Bounce, RaisesTheBarWhileItGoesOnAndIsForgotten) {
   PlacedBlock b;
   Nanos now = seconds(10);
   note_hop(b, true, now);
-  EXPECT_EQ(bar_of(b), 0u);
+  EXPECT_EQ(bar_of(b, now), 0u);
   for (unsigned i = 1; i <= 6; ++i) {
     now = now + seconds(2);
     note_hop(b, i % 2 == 0, now);
-    EXPECT_EQ(bar_of(b), kGapsPerOctave * std::min<unsigned>(i, kMostHops)) << i;
+    EXPECT_EQ(bar_of(b, now), kGapsPerOctave * std::min<unsigned>(i, kMostHops)) << i;
   }
-  note_hop(b, false, now + seconds(1));  // not back: the same way once more
-  const unsigned bar = bar_of(b);
-  note_hop(b, false, now + seconds(30));
-  EXPECT_EQ(bar_of(b), bar);
-  note_hop(b, true, now + seconds(120));
-  EXPECT_EQ(bar_of(b), 0u);
+  note_hop(b, true, now + seconds(1));  // not back: the same way once more
+  EXPECT_EQ(bar_of(b, now + seconds(1)), kGapsPerOctave * kMostHops);
+  // It stays where it is, and is judged as any other in the end.
+  EXPECT_EQ(bar_of(b, now + kBouncesForgotten + seconds(2)), kGapsPerOctave * (kMostHops - 1));
+  EXPECT_EQ(bar_of(b, now + seconds(3600)), 0u);
+  note_hop(b, false, now + seconds(3600));
+  EXPECT_EQ(bar_of(b, now + seconds(3600)), 0u);
 }
 
 // Of two blocks of the same heat the one that was just brought up stays.
