@@ -191,18 +191,17 @@ void PlacementPolicy::plan_crossings(PlacementView& view, Nanos now, std::uint64
 
 // A copy of 2 MiB each: a few a round.
 void PlacementPolicy::plan_gathering(PlacementView& view, Nanos now, PlacementPlan& plan) {
-  constexpr unsigned kAtOnce = 4;
-  unsigned planned = 0;
-  // The kernel is not to look for room by taking it from others.
-  const PlaceView& first = view.tiers[0];
-  if (first.room_pages < reserve_of(first.capacity_pages) + kAtOnce * kPagesPerBlock) return;
+  constexpr std::uint64_t kAtOnce = 4;
+  // The copy needs room for a while, which the kernel is not to take from others.
+  const std::uint64_t fit = std::min(view.tiers[0].room_pages / kPagesPerBlock, kAtOnce);
+  std::uint64_t planned = 0;
   for (PlacedBlock& b : view.blocks) {
     if (!b.dense || now < b.gather_not_before) continue;
     if (b.huge || b.slow != 0 || b.parked != 0 || b.resident != kPagesPerBlock || !b.movable ||
         b.watch != Watch::kNone || b.home || b.wanted != Wanted::kNone) {
       continue;
     }
-    if (planned == kAtOnce || !plan.add({b.index, PlaceAction::kGather})) return;
+    if (planned == fit || !plan.add({b.index, PlaceAction::kGather})) return;
     ++planned;
     b.dense = false;
     b.gather_not_before = now + kGatherEvery;
