@@ -194,7 +194,9 @@ class Background final : public LoopHost, private SlotMover {
   NodeTiers nodes_;
   NodeLoop node_loop_{core_, migration_, options_, *this};
   HandMoves hand_{core_, migration_, loop_, *this, options_.tiers};
-  Drain drain_{core_, migration_, *this, kernel_node_ops(), kernel_files(), options_.tiers};
+  HeapPolicy heap_policy_{kernel_files(), kernel_node_ops()};
+  Drain drain_{core_,          migration_,   *this,         kernel_node_ops(),
+               kernel_files(), heap_policy_, options_.tiers};
   Control control_{core_.stats};
   OperationGate gate_;
   GatedSink gated_{gate_, service_, core_.stats};

@@ -4,9 +4,8 @@
 #include <new>
 
 #include "runtime/bootstrap_heap.h"
-#include "runtime/heap_policy.h"
 #include "runtime/os/advice.h"
-#include "runtime/os/sandbox.h"
+#include "runtime/present_pages.h"
 #include "runtime/topology/ranking.h"
 #include "runtime/topology/topology.h"
 
@@ -36,20 +35,6 @@ struct OneNode {
   bool settled = false;
 };
 
-Stays why_not_moved(int status) {
-  switch (outcome_of(status)) {
-    case NodeMoveOutcome::kPinned:
-      return Stays::kPinned;
-    case NodeMoveOutcome::kShared:
-      return Stays::kShared;
-    case NodeMoveOutcome::kTargetFull:
-    case NodeMoveOutcome::kNoRoomWhole:
-      return Stays::kNoRoom;
-    default:
-      return Stays::kOther;
-  }
-}
-
 NodeMoverLimits limits() {
   NodeMoverLimits limits;
   limits.compact_directly = true;  // what finds no whole block is split next
@@ -66,28 +51,15 @@ struct Drain::Parts {
   DrainTargets targets;
   OneNode nodes[kMaxNodes];
   // The pages of a pageblock that are looked at, and those of them that are to be moved.
-  std::uintptr_t at[kPagesPerBlock];
-  bool huge[kPagesPerBlock];
+  PresentPages present;
   int status[kPagesPerBlock];
   PageMove moves[kPagesPerBlock];
   unsigned from[kPagesPerBlock];
 };
 
-// Where the chain names nodes that was asked before anything else.
-bool Drain::sandbox_allows() {
-  filters_ = os::seccomp_filters();
-  return chain_.names_nodes() || filters_ == 0 || !os::filter_would_kill(true);
-}
-
-// A sandbox that was entered later may end the process for what a drain asks of the kernel.
-bool Drain::sandbox_changed() {
-  if (!sandboxed_ && os::seccomp_filters() != filters_) sandboxed_ = true;
-  return sandboxed_;
-}
-
 Errno Drain::get_ready() {
   if (parts_ == nullptr) {
-    if (!sandbox_allows()) return {ENOTSUP};
+    if (!sandbox_.allows(chain_)) return {ENOTSUP};
     void* room = bootstrap::allocate(sizeof(Parts), 64);
     if (room == nullptr) return {ENOMEM};
     auto* parts = new (room) Parts(ops_);
@@ -130,7 +102,7 @@ Errno Drain::use_targets(NodeSet closed) {
 }
 
 Errno Drain::begin(unsigned node) {
-  if (parts_ != nullptr && sandbox_changed()) return {ENOTSUP};
+  if (parts_ != nullptr && sandbox_.changed()) return {ENOTSUP};
   if (Errno e = get_ready(); e.failed()) return e;
   if (!chain_nodes().contains(node)) return {ENODEV};
   const NodeSet closed = closed_ | NodeSet::of(node);
@@ -155,13 +127,14 @@ Errno Drain::end(unsigned node) {
   if (core_.nodes != nullptr) core_.nodes->close(closed_);
   in_pass_ = false;
   next_ = Nanos{};
-  if (sandbox_changed()) return {ENOTSUP};
+  if (sandbox_.changed()) return {ENOTSUP};
   return closed_.empty() ? set_policy({}) : use_targets(closed_);
 }
 
 // Of the heap's mappings: where new memory is to come from. Forks and faults are served meanwhile.
 Errno Drain::set_policy(NodeSet nodes) {
-  return set_heap_policy(files_, ops_, {core_.space.base(), core_.space.bytes()}, nodes, &host_);
+  policy_.restrict_to(nodes);
+  return policy_.apply({core_.space.base(), core_.space.bytes()}, &host_);
 }
 
 void Drain::end_all() {
@@ -214,7 +187,7 @@ void Drain::end_pass(Nanos now) {
 
 void Drain::step(Nanos now) {
   if (closed_.empty() || now < next_) return;
-  if (sandbox_changed()) {
+  if (sandbox_.changed()) {
     // Nothing more of it; what was found last is what is known.
     for (const unsigned node : closed_) parts_->nodes[node].settled = true;
     next_ = now + seconds(3600);
@@ -252,46 +225,27 @@ void Drain::vacate(BlockIndex b) {
   if (moved_in_step_ != before && core_.nodes != nullptr) migration_.locate(b);
 }
 
-// The pages that are mapped in the 2 MiB at `at`. A huge page is one.
-std::size_t Drain::gather(std::uintptr_t at) {
-  const std::uintptr_t end = at + kPageblockSize;
-  ScannedRun runs[64];
-  std::size_t n = 0;
-  for (std::uintptr_t next = at; next < end;) {
-    std::size_t count = 0;
-    const std::uintptr_t from = next;
-    if (core_.ops.scan(from, end - from, runs, 64, &count, &next).failed()) {
-      core_.stats.errors_scan.add();
-      for (const unsigned node : closed_) stays(node, Stays::kOther, false);  // cannot be known
-      return 0;
-    }
-    if (count == 0 && next == from) break;
-    for (std::size_t i = 0; i < count; ++i) {
-      const bool huge = runs[i].huge && runs[i].bytes == kPageblockSize;
-      const std::size_t step = huge ? kPageblockSize : kPageSize;
-      for (std::size_t done = 0; done < runs[i].bytes && n < kPagesPerBlock; done += step) {
-        parts_->huge[n] = huge;
-        parts_->at[n++] = runs[i].start + done;
-      }
-    }
-  }
-  return n;
+void Drain::gather(std::uintptr_t at) {
+  if (parts_->present.look(core_.ops, at).ok()) return;
+  core_.stats.errors_scan.add();
+  for (const unsigned node : closed_) stays(node, Stays::kOther, false);  // cannot be known
 }
 
 // True: a huge page was taken apart, since only its parts fit somewhere: once more, then.
 bool Drain::vacate_range(BlockIndex b, std::uintptr_t at, bool may_split) {
   Parts& p = *parts_;
   const bool parked = at != core_.space.address_of(b);
-  const std::size_t present = gather(at);
-  p.mover.where(p.at, present, p.status);
+  const PresentPages& present = p.present;
+  gather(at);
+  p.mover.where(present.at, present.count, p.status);
   std::size_t n = 0;
-  for (std::size_t i = 0; i < present; ++i) {
+  for (std::size_t i = 0; i < present.count; ++i) {
     const int status = p.status[i];
     if (status < 0 && status != -EFAULT) ++raced_in_pass_;  // gone, or on its way by the kernel
     if (status < 0 || !closed_.contains(static_cast<unsigned>(status))) continue;
     p.from[n] = static_cast<unsigned>(status);
-    p.moves[n].page = p.at[i];
-    p.moves[n].huge = p.huge[i];
+    p.moves[n].page = present.at[i];
+    p.moves[n].huge = present.huge[i];
     const Choice choice = choose(b, parked, p.from[n], &p.moves[n]);
     if (choice == Choice::kGoes) ++n;
     if (choice != Choice::kTooLarge) continue;

@@ -18,21 +18,14 @@
 #include "runtime/config/options.h"
 #include "runtime/core.h"
 #include "runtime/drain_targets.h"
+#include "runtime/heap_policy.h"
 #include "runtime/loop_host.h"
 #include "runtime/migration.h"
+#include "runtime/sandbox_watch.h"
+#include "runtime/stays.h"
 #include "runtime/tiers/node_mover.h"
 
 namespace heaptier {
-
-// Why a page still lies there.
-enum class Stays : std::uint8_t {
-  kPinned,  // a device or a pipe holds it
-  kShared,  // a forked child has it, too
-  kNoRoom,  // on none of the other nodes
-  kBound,   // the application asked for it by mbind
-  kOther,   // the kernel's call failed
-};
-inline constexpr std::size_t kStayReasons = 5;
 
 struct DrainReport {
   bool draining = false;
@@ -51,8 +44,14 @@ struct DrainReport {
 class Drain {
  public:
   Drain(Core& core, Migration& migration, LoopHost& host, NodeOps& ops, FileTree& files,
-        const TierChain& chain)
-      : core_(core), migration_(migration), host_(host), ops_(ops), files_(files), chain_(chain) {}
+        HeapPolicy& policy, const TierChain& chain)
+      : core_(core),
+        migration_(migration),
+        host_(host),
+        ops_(ops),
+        files_(files),
+        policy_(policy),
+        chain_(chain) {}
 
   // Begins to vacate the node, or goes on. ENODEV: it is of no tier. EBUSY: no other node would be
   // left to go to. ENOTSUP: this host does not say where pages are. ENOMEM.
@@ -76,14 +75,12 @@ class Drain {
 
   Errno get_ready();
   Errno use_targets(NodeSet closed);
-  bool sandbox_allows();
-  bool sandbox_changed();
   Errno set_policy(NodeSet nodes);
   void begin_pass();
   void end_pass(Nanos now);
   void vacate(BlockIndex b);
   bool vacate_range(BlockIndex b, std::uintptr_t at, bool may_split);
-  std::size_t gather(std::uintptr_t at);
+  void gather(std::uintptr_t at);
   Choice choose(BlockIndex b, bool parked, unsigned from, PageMove* move);
   bool take_apart(BlockIndex b, std::uintptr_t page);
   void settle(unsigned from, const PageMove& move, int status);
@@ -94,13 +91,13 @@ class Drain {
   LoopHost& host_;
   NodeOps& ops_;
   FileTree& files_;
+  HeapPolicy& policy_;
   const TierChain& chain_;
   Parts* parts_ = nullptr;
   NodeSet closed_;
   std::uint32_t hand_ = 0;
   bool in_pass_ = false;
-  unsigned filters_ = 0;  // seccomp's, when a drain was allowed
-  bool sandboxed_ = false;
+  SandboxWatch sandbox_;
   std::uint64_t moved_in_step_ = 0;
   std::uint64_t raced_in_pass_ = 0;
   Nanos pass_cost_{};

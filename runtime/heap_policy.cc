@@ -33,29 +33,35 @@ bool parse_mapping(std::string_view line, AddressRange* out) {
 
 }  // namespace
 
-Errno set_heap_policy(FileTree& files, NodeOps& ops, AddressRange range, NodeSet nodes,
-                      LoopHost* host) {
+NodePolicy HeapPolicy::wanted() const {
+  if (!interleaved_.empty()) {
+    const NodeSet nodes = open_.empty() ? interleaved_ : interleaved_ & open_;
+    if (!nodes.empty()) return {mode_, kHeapPolicyFlags, nodes.bits()};
+  }
+  if (open_.empty()) return {};
+  return {PolicyMode::kPreferredMany, kHeapPolicyFlags, open_.bits()};
+}
+
+Errno HeapPolicy::apply(AddressRange heap, LoopHost* host) {
   constexpr unsigned kTogether = 256;
   unsigned lines = 0;
-  const NodePolicy wanted =
-      nodes.empty() ? NodePolicy{}
-                    : NodePolicy{PolicyMode::kPreferredMany, kHeapPolicyFlags, nodes.bits()};
+  const NodePolicy wanted = this->wanted();
   Errno first = kOk;
   const auto note = [&first](Errno e) {
     if (first.ok()) first = e;
   };
   // A mapping has one policy, so its first page answers for all of it.
-  const Errno read = each_line(files, "/proc/self/maps", [&](std::string_view line) {
+  const Errno read = each_line(files_, "/proc/self/maps", [&](std::string_view line) {
     if (host != nullptr && ++lines % kTogether == 0) (void)host->between_steps();
     AddressRange mapping;
     if (!parse_mapping(line, &mapping)) return;
-    const std::uintptr_t start = std::max(mapping.start, range.start);
-    const std::uintptr_t end = std::min(mapping.end(), range.end());
+    const std::uintptr_t start = std::max(mapping.start, heap.start);
+    const std::uintptr_t end = std::min(mapping.end(), heap.end());
     if (start >= end) return;
     NodePolicy policy;
-    if (ops.policy_at(start, &policy).failed() || policy == wanted) return;  // gone meanwhile
+    if (ops_.policy_at(start, &policy).failed() || policy == wanted) return;  // gone meanwhile
     if (policy.mode != PolicyMode::kDefault && !is_heap_policy(policy)) return;
-    note(ops.set_policy(start, end - start, wanted, false));
+    note(ops_.set_policy(start, end - start, wanted, false));
   });
   note(read);
   return first;

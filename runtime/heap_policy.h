@@ -1,8 +1,10 @@
-// Where the kernel takes new memory of the heap from while some nodes are being vacated: a memory
+// Where the kernel takes new memory of the heap from, while that is for heaptier to say: a memory
 // policy on the heap's own mappings. What the application has bound there by mbind stays as it is.
 //
-// MPOL_PREFERRED_MANY and not MPOL_BIND: with every other node full, memory from a node that is
-// being vacated is right, and the kernel's killer is not. What threads have asked for by
+// Two may want something of it. Interleaving wants new memory in its place from the first touch on,
+// as far as the kernel can; whoever vacates nodes wants it to stay off them, and has the last word.
+// Neither: the heap has no policy. Never MPOL_BIND: with every other node full, memory from a node
+// that is not wanted is right, and the kernel's killer is not. What threads have asked for by
 // set_mempolicy does not count there meanwhile.
 //
 // Thread rule: one thread. Reads /proc/self/maps, with one line of it in memory at a time.
@@ -16,19 +18,42 @@
 
 namespace heaptier {
 
-// MPOL_F_STATIC_NODES: programs that ask for PREFERRED_MANY do without, so the two together say
-// that a policy is ours.
+// MPOL_F_STATIC_NODES: programs that ask for these modes by mbind do without, so the two together
+// say that a policy is ours.
 inline constexpr std::uint16_t kHeapPolicyFlags = 1 << 15;
 
 constexpr bool is_heap_policy(const NodePolicy& policy) {
-  return policy.mode == PolicyMode::kPreferredMany && policy.flags == kHeapPolicyFlags;
+  return policy.flags == kHeapPolicyFlags &&
+         (policy.mode == PolicyMode::kPreferredMany || policy.mode == PolicyMode::kInterleave ||
+          policy.mode == PolicyMode::kWeightedInterleave);
 }
 
-// New memory of the range comes from `nodes` as long as they have some; none: from where it came
-// before anybody asked. To be called again now and then: what was mapped since has no policy. The
-// first failure, after all that could be done was.
-// `host`: is asked now and then, for as many mappings as take a millisecond.
-Errno set_heap_policy(FileTree& files, NodeOps& ops, AddressRange range, NodeSet nodes,
-                      LoopHost* host = nullptr);
+class HeapPolicy {
+ public:
+  HeapPolicy(FileTree& files, NodeOps& ops) : files_(files), ops_(ops) {}
+
+  // New memory is to be interleaved over `nodes` by `mode` (kInterleave or kWeightedInterleave);
+  // none: not any more.
+  void interleave(NodeSet nodes, PolicyMode mode) {
+    interleaved_ = nodes;
+    mode_ = mode;
+  }
+  // New memory is to come from `nodes` only, as long as they have some; none: from all.
+  void restrict_to(NodeSet nodes) { open_ = nodes; }
+
+  // Sets it on the mappings of `heap` that have another. To be called again now and then: what was
+  // mapped since has no policy. The first failure, after all that could be done was.
+  // `host`: is asked now and then, for as many mappings as take a millisecond.
+  Errno apply(AddressRange heap, LoopHost* host = nullptr);
+
+ private:
+  NodePolicy wanted() const;
+
+  FileTree& files_;
+  NodeOps& ops_;
+  NodeSet interleaved_;
+  PolicyMode mode_ = PolicyMode::kInterleave;
+  NodeSet open_;
+};
 
 }  // namespace heaptier

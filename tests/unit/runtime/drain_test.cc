@@ -110,7 +110,9 @@ TEST(HeapPolicy, IsSetOnTheHeapsMappingsAndUndoneButNotOnTheApplications) {
     EXPECT_TRUE(nodes.policy_at(at, &p).ok());
     return p;
   };
-  ASSERT_TRUE(set_heap_policy(files, nodes, heap, open).ok());
+  HeapPolicy policy(files, nodes);
+  policy.restrict_to(open);
+  ASSERT_TRUE(policy.apply(heap).ok());
   for (const std::size_t part : {0u, 1u, 3u, 4u}) {
     EXPECT_TRUE(is_heap_policy(policy_of(kHeap + part * kPart))) << part;
     EXPECT_EQ(policy_of(kHeap + part * kPart).nodes, open.bits()) << part;
@@ -121,9 +123,10 @@ TEST(HeapPolicy, IsSetOnTheHeapsMappingsAndUndoneButNotOnTheApplications) {
   }
   EXPECT_EQ(policy_of(kHeap - 1), NodePolicy{}) << "before the heap";
   const std::size_t set = nodes.policies.size();
-  ASSERT_TRUE(set_heap_policy(files, nodes, heap, open).ok());
+  ASSERT_TRUE(policy.apply(heap).ok());
   EXPECT_EQ(nodes.policies.size(), set) << "nothing to do the second time";
-  ASSERT_TRUE(set_heap_policy(files, nodes, heap, {}).ok());
+  policy.restrict_to({});
+  ASSERT_TRUE(policy.apply(heap).ok());
   for (const std::size_t part : {0u, 1u, 3u, 4u}) {
     EXPECT_EQ(policy_of(kHeap + part * kPart), NodePolicy{}) << part;
   }
@@ -193,7 +196,8 @@ class Draining : public testing::Test {
   TierChain chain_;
   Host host_;
   Migration migration_{heap_.core, heap_.own};
-  Drain drain_{heap_.core, migration_, host_, nodes_, files_, chain_};
+  HeapPolicy policy_{files_, nodes_};
+  Drain drain_{heap_.core, migration_, host_, nodes_, files_, policy_, chain_};
 };
 
 TEST_F(Draining, MovesAllAndKeepsNewMemoryOff) {
