@@ -18,6 +18,7 @@
 #include "runtime/os/kernel_memory.h"
 #include "runtime/os/process.h"
 #include "runtime/topology/chain.h"
+#include "runtime/topology/weights.h"
 
 extern "C" {
 // The dynamic linker's: where the program's stack began, at its argument count.
@@ -93,6 +94,8 @@ Mode decide() {
   if (the_process.stands_aside != nullptr) return Mode::kNext;
   settle_tiers(kernel_files(), variable(envp, option_info(OptionId::kTiers).env),
                &the_process.options, &diagnostics);
+  settle_policy(kernel_files(), variable(envp, option_info(OptionId::kPolicy).env),
+                &the_process.options, &diagnostics);
   if (make_space().failed()) {
     the_process.stands_aside = "no address space could be had";
     return Mode::kNext;

@@ -52,7 +52,7 @@ constexpr Nanos longest_sleep(Nanos without_faults) {
 }  // namespace
 
 Policy* Background::chosen_policy() const {
-  Policy* p = find_policy(options_.policy == PolicyKind::kNone ? "none" : "hotset");
+  Policy* p = find_policy(options_.policy.kind == PolicyKind::kHotset ? "hotset" : "none");
   return p;
 }
 
@@ -89,10 +89,19 @@ Errno Background::prepare() {
     core_.nodes = &nodes_;
     if (e = node_loop_.init(); e.failed()) return e;
   }
+  if (options_.policy.kind == PolicyKind::kInterleave) begin_interleaving();
   stack_bytes_ = kStackBytes;
   shards_ = shards_for(options_);
   lanes_ = lanes_for(shards_);
   return loop_.init();
+}
+
+void Background::begin_interleaving() {
+  if (interleave_.begin().ok()) return;
+  const char* why = interleave_.why_not();
+  os::write_text("heaptier: policy interleave does nothing in this process: ");
+  os::write_text(why != nullptr ? why : "no memory to begin with");
+  os::write_text("\n");
 }
 
 Errno Background::start_thread() {
@@ -275,6 +284,8 @@ int Background::serve(const Asked& asked) {
       return hand_.warm(asked.first, asked.pages);
     case Request::kParkLazily:
       return hand_.park_lazily(asked.first, asked.pages, asked.tier);
+    case Request::kSpread:
+      return interleave_.spread(asked.first, asked.pages);
     case Request::kDrain:
       return -drain_.begin(asked.first.v).code;
     case Request::kUndrain:
@@ -351,6 +362,8 @@ void Background::tick(Nanos now) {
   if (core_.nodes != nullptr) {
     loop_.end_some_rests();
     node_loop_.tick(now);
+  } else if (only_interleaves()) {
+    loop_.end_some_rests();
   } else {
     loop_.tick(now, machine_now());
   }
@@ -361,6 +374,7 @@ void Background::retired_round() {
   core_.high_pages.store(UINT64_MAX, std::memory_order_relaxed);
   core_.low_pages.store(UINT64_MAX, std::memory_order_relaxed);
   drain_.end_all();
+  interleave_.stop();
   control_.close();
 }
 
@@ -384,6 +398,7 @@ void Background::rounds() {
         next_tick = core_.ops.now() + pause_length();
       }
       drain_.step(core_.ops.now());
+      interleave_.step(core_.ops.now());
       control_.round(answers, now);
     }
     compact_pool(now);
@@ -394,6 +409,7 @@ void Background::rounds() {
     cpu_time_.store(os::thread_cpu_time().v, std::memory_order_relaxed);
     if (asked) continue;
     Nanos sleep = drain_.until_step(core_.ops.now(), pause_length());
+    sleep = interleave_.until_step(core_.ops.now(), sleep);
     if (control_.busy()) sleep = std::min(sleep, kClientWaits);
     if (serving()) {
       const std::uint64_t seen = core_.stats.faults.get();

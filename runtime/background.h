@@ -17,6 +17,7 @@
 #include "runtime/dual_port.h"
 #include "runtime/fault_service.h"
 #include "runtime/hand_moves.h"
+#include "runtime/interleave.h"
 #include "runtime/migration.h"
 #include "runtime/node_loop.h"
 #include "runtime/os/kernel_files.h"
@@ -40,6 +41,7 @@ enum class Request : std::uint8_t {
   kDrain,    // of these the page is a node's number (drain.h)
   kDrained,  // pages left, or -EAGAIN: it goes on; -ECANCELED: nobody asked, or it was ended
   kUndrain,
+  kSpread,  // interleave.h
 };
 
 struct Asked {
@@ -124,6 +126,7 @@ class Background final : public LoopHost, private SlotMover {
   const NodeLoop& node_loop() const { return node_loop_; }
   // The background thread's.
   Drain& drain() { return drain_; }
+  const Interleave& interleave() const { return interleave_; }
   LoopStats fault_stats() const { return faults_.running() ? faults_.stats() : LoopStats{}; }
   Nanos cpu_time() const { return {cpu_time_.load(std::memory_order_relaxed)}; }
   Source source() const { return source_; }
@@ -168,8 +171,14 @@ class Background final : public LoopHost, private SlotMover {
   bool register_inherited();
   void bring_everything_home();
   Errno start_thread();
+  void begin_interleaving();
+  // Where the heap is interleaved as a whole and there is no chain of nodes to keep the books of.
+  bool only_interleaves() const {
+    return core_.nodes == nullptr && options_.policy.kind == PolicyKind::kInterleave;
+  }
   void tick(Nanos now);
   Nanos pause_length() const {
+    if (only_interleaves()) return seconds(1);
     return core_.nodes != nullptr ? node_loop_.pause_length() : loop_.pause_length();
   }
 
@@ -197,6 +206,8 @@ class Background final : public LoopHost, private SlotMover {
   HeapPolicy heap_policy_{kernel_files(), kernel_node_ops()};
   Drain drain_{core_,          migration_,   *this,         kernel_node_ops(),
                kernel_files(), heap_policy_, options_.tiers};
+  Interleave interleave_{core_,          migration_,   *this,  kernel_node_ops(),
+                         kernel_files(), heap_policy_, drain_, options_};
   Control control_{core_.stats};
   OperationGate gate_;
   GatedSink gated_{gate_, service_, core_.stats};

@@ -58,6 +58,31 @@ void put_node_tier(TextWriter& out, const RankedTier& tier, std::uint64_t pages,
   m.close();
 }
 
+void put_left(TextWriter& out, const std::uint64_t (&pages)[kStayReasons]) {
+  constexpr std::string_view kReasons[kStayReasons] = {"pinned", "shared", "no_room", "bound",
+                                                       "other"};
+  Members left(out);
+  for (std::size_t i = 0; i < kStayReasons; ++i) left.number(kReasons[i], pages[i]);
+  left.close();
+}
+
+void put_interleaving(TextWriter& out, const InterleaveReport& report, bool whole) {
+  Members m(out);
+  m.words("of", whole ? "heap" : "ranges");
+  m.name("weights");
+  out.put('"');
+  config::write_weights(report.weights, out);
+  out.put('"');
+  m.words("reason", to_string(report.reason));
+  m.truth("settled", report.settled);
+  m.number("in_place_pages", report.in_place);
+  m.number("moved_pages", report.moved);
+  m.number("left_pages", report.left_in_all());
+  m.name("left");
+  put_left(out, report.left);
+  m.close();
+}
+
 void put_tiers(TextWriter& out, Background& bg) {
   Core& core = bg.core();
   const NodeSet closed = bg.drain().closed();
@@ -88,12 +113,15 @@ void put_tiers(TextWriter& out, Background& bg) {
     m.number("capacity_bytes", pool.capacity_bytes);
     m.close();
   }
-  out.put("]}");
+  out.put(']');
+  if (const InterleaveReport report = bg.interleave().report(); report.on) {
+    out.put(", \"interleave\": ");
+    put_interleaving(out, report, bg.interleave().whole());
+  }
+  out.put('}');
 }
 
 void put_drain(TextWriter& out, unsigned node, const DrainReport& report) {
-  constexpr std::string_view kReasons[kStayReasons] = {"pinned", "shared", "no_room", "bound",
-                                                       "other"};
   Members m(out);
   m.number("node", node);
   m.truth("draining", report.draining);
@@ -101,9 +129,7 @@ void put_drain(TextWriter& out, unsigned node, const DrainReport& report) {
   m.number("moved_pages", report.moved);
   m.number("left_pages", report.left_in_all());
   m.name("left");
-  Members left(out);
-  for (std::size_t i = 0; i < kStayReasons; ++i) left.number(kReasons[i], report.left[i]);
-  left.close();
+  put_left(out, report.left);
   m.close();
 }
 

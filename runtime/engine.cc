@@ -27,7 +27,8 @@ Errno Engine::init(MemoryOps& ops, Space& space, const Options& options, Stats& 
   stats_ = &stats;
   started_ = ops.now();
   if (options.stats.kind == StatsOutput::Kind::kText) report_to_ = os::keep_descriptor(2);
-  const bool wanted = options.policy != PolicyKind::kNone && options.tiers.leads_anywhere();
+  const bool wanted =
+      options.policy.kind != PolicyKind::kNone && options.tiers.leads_anywhere();
   wake_at_.store(wanted ? wake_threshold(options) : UINT64_MAX, std::memory_order_relaxed);
   state_.store(wanted ? EngineState::kDormant : EngineState::kOff, std::memory_order_release);
   return kOk;
@@ -69,7 +70,8 @@ void Engine::wake() {
   }
   // A forked child of a process that was awake keeps its parts.
   Background* bg = background_.load(std::memory_order_acquire);
-  if (os::filter_would_kill(options_->tiers.names_nodes())) {
+  if (os::filter_would_kill(options_->tiers.names_nodes() ||
+                            options_->policy.kind == PolicyKind::kInterleave)) {
     state_.store(EngineState::kRefused, std::memory_order_release);
     os::write_text(
         "heaptier: tiering is off in this process: its seccomp filter would kill it for what "
@@ -391,6 +393,25 @@ int Engine::warm(std::uintptr_t at, std::size_t bytes) {
   return promoted < 0 ? promoted : fetched + promoted;
 }
 
+// Everything is at home first: what is away has no node to be moved from.
+int Engine::interleave(std::uintptr_t at, std::size_t bytes) {
+  if (state() == EngineState::kDormant) wake();
+  const int fetched = fetch(at, bytes);
+  if (fetched < 0) return fetched;
+  const std::uintptr_t end = round_up(at + bytes, kPageSize);
+  at = round_down(at, kPageSize);
+  return request(Request::kSpread, at, end - at);
+}
+
+void Engine::end_interleaving(std::uintptr_t at, std::size_t bytes) {
+  Background* bg = background_.load(std::memory_order_acquire);
+  if (bg == nullptr) return;
+  const BlockIndex last = block_of(space_->page_at(at + bytes - 1));
+  for (BlockIndex b = block_of(space_->page_at(at)); b <= last; ++b.v) {
+    bg->core().table.block(b).interleaved.store(false, std::memory_order_relaxed);
+  }
+}
+
 int Engine::advise(std::uintptr_t at, std::size_t bytes, int advice) {
   if (space_ == nullptr) return -ENOTSUP;
   if (!manages(at, bytes)) return -EINVAL;
@@ -405,13 +426,20 @@ int Engine::advise(std::uintptr_t at, std::size_t bytes, int advice) {
     case HEAPTIER_UNPIN:
       unpin(round_down(at, kPageSize), bytes + (at & (kPageSize - 1)));
       return 0;
+    case HEAPTIER_INTERLEAVE:
+      return interleave(at, bytes);
+    case HEAPTIER_UNINTERLEAVE:
+      end_interleaving(at, bytes);
+      return 0;
     case HEAPTIER_COLD: {
+      end_interleaving(at, bytes);
       if (state() == EngineState::kDormant) wake();
       Background* bg = background();
       const bool chain_of_nodes = bg != nullptr && bg->core().nodes != nullptr;
       return request(chain_of_nodes ? Request::kCool : Request::kDemote, at, bytes);
     }
     case HEAPTIER_HOT:
+      end_interleaving(at, bytes);
       return warm(at, bytes);
     default:
       return -EINVAL;
@@ -527,6 +555,7 @@ void Engine::snapshot(StatsSnapshot* out) {
   out->heap_managed_bytes = std::uint64_t{core.table.managed_blocks()} * kPageblockSize;
   out->budget_bytes = bg->loop().watermarks().fast_bytes;
   out->stuck_bytes = bg->loop().stuck_bytes();
+  bg->interleave().read(out);
   if (core.nodes != nullptr) {
     out->nodes_slow_pages = bg->node_loop().slow_pages();
     out->budget_bytes = bg->node_loop().fast_bytes();

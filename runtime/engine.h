@@ -114,6 +114,8 @@ class Engine final : public ContentSink {
   // Within the Space.
   bool manages(std::uintptr_t at, std::size_t bytes) const;
   int warm(std::uintptr_t at, std::size_t bytes);
+  int interleave(std::uintptr_t at, std::size_t bytes);
+  void end_interleaving(std::uintptr_t at, std::size_t bytes);
   // Has the background thread serve the batch, and fetches what it needs fetched for that.
   void serve(Background& bg, HandBatch& batch);
   int ask_of_node(Request what, int node);

@@ -58,7 +58,9 @@ void NodeLoop::look_at(BlockIndex b, Nanos now) {
     notes = Notes{};
     return;
   }
-  v.movable = notes.located && !block.pinned();
+  // Interleaving settles the place of all pages.
+  const bool interleaved = options_.policy.kind == PolicyKind::kInterleave;
+  v.movable = notes.located && !block.stays() && !interleaved;
   v.tier = block.tier.load(std::memory_order_relaxed);
   v.slow = block.slow.load(std::memory_order_relaxed);
   v.huge = block.huge.load(std::memory_order_relaxed);

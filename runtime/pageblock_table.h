@@ -62,6 +62,8 @@ struct Pageblock {
   // How often it was asked to stay: heaptier_advise, stacks, robust mutexes. All gone when the
   // block is freed.
   std::atomic<std::uint32_t> pins{0};
+  // Its pages lie where interleaving has them: heaptier_advise. Gone when the block is freed.
+  std::atomic<bool> interleaved{false};
   // The application has changed a mapping in it (mprotect, mlock, mremap) and not changed it back.
   std::atomic<bool> surrendered{false};
 
@@ -78,7 +80,10 @@ struct Pageblock {
   bool pinned() const {
     return pins.load(std::memory_order_relaxed) != 0 || surrendered.load(std::memory_order_relaxed);
   }
+  // Tiering leaves it alone: it is pinned, or the place of its pages is settled otherwise.
+  bool stays() const { return pinned() || interleaved.load(std::memory_order_relaxed); }
   void forget_pins() {
+    interleaved.store(false, std::memory_order_relaxed);
     pins.store(0, std::memory_order_relaxed);
     surrendered.store(false, std::memory_order_relaxed);
   }

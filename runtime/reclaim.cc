@@ -28,7 +28,7 @@ constexpr Nanos kLongestRest = millis(64);
 
 bool worth_looking(const Core& core, BlockIndex b) {
   const Pageblock& block = core.table.block(b);
-  return block.served() && !block.pinned() && core.space.mobility_of(b) != Mobility::kUnmovable &&
+  return block.served() && !block.stays() && core.space.mobility_of(b) != Mobility::kUnmovable &&
          !block.huge.load(std::memory_order_relaxed) &&
          block.count(PageState::kResident) > block.resting.load(std::memory_order_relaxed);
 }

@@ -42,7 +42,7 @@ void TieringLoop::look_at(BlockIndex b) {
     return;
   }
   v.mobility =
-      block.pinned() || !core_.manageable(b) ? Mobility::kUnmovable : core_.space.mobility_of(b);
+      block.stays() || !core_.manageable(b) ? Mobility::kUnmovable : core_.space.mobility_of(b);
   if (!managed) {
     bool huge = false;
     if (migration_.scan(b, &v.resident, &huge).failed()) v.resident = 0;
@@ -84,7 +84,7 @@ void TieringLoop::look(Nanos now) {
     if (managed || scan) look_at(b);
     const BlockView& v = blocks_[i];
     if (!managed) unmanaged += v.resident;
-    if (managed && core_.table.block(b).pinned()) {
+    if (managed && core_.table.block(b).stays()) {
       pinned += v.resident;
     } else {
       view_.resident_bytes += std::uint64_t{v.resident} * kPageSize;

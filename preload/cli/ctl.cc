@@ -11,6 +11,7 @@
 #include "preload/cli/exit_codes.h"
 #include "runtime/base/node_set.h"
 #include "runtime/base/units.h"
+#include "runtime/config/options.h"
 #include "runtime/config/stats.h"
 
 namespace heaptier::cli {
@@ -94,6 +95,14 @@ StatsSnapshot snapshot_of(const json& answer) {
   StatsSnapshot s;
   for (const StatInfo& stat : stats_table()) s.*stat.value = number(answer, stat.name);
   s.pid = static_cast<std::uint32_t>(number(answer, "pid"));
+  const auto weights = answer.find("interleave_weights");
+  if (weights != answer.end() && weights->is_string()) {
+    Options options;
+    const std::string given = "interleave:" + weights->get<std::string>();
+    if (parse_option(OptionId::kPolicy, given, &options).ok) {
+      s.interleave_weights = options.policy.weights;
+    }
+  }
   // Taken while threads run, the ledger is of another instant than the flows: shown are the flows.
   const auto now = [&s](PageState state) {
     const std::int64_t pages = s.pages_by_flow(state);
@@ -130,6 +139,35 @@ std::string text_of(const json& object, const char* name) {
   return it != object.end() && it->is_string() ? printable(it->get<std::string>()) : "";
 }
 
+constexpr struct {
+  const char* name;
+  const char* words;
+} kReasons[] = {{"pinned", "pinned by a device or a pipe"},
+                {"shared", "shared with a forked child"},
+                {"no_room", "for which there is no room"},
+                {"bound", "that the program has bound (mbind)"},
+                {"other", "that the kernel would not move"}};
+
+// ": 2 pinned by a device or a pipe, 1 shared with a forked child".
+std::string left_text(const json& reasons) {
+  std::string text;
+  for (const auto& reason : kReasons) {
+    const std::uint64_t pages = number(reasons, reason.name);
+    if (pages == 0) continue;
+    text += (text.empty() ? ": " : ", ") + std::to_string(pages) + " " + reason.words;
+  }
+  return text;
+}
+
+void tell_interleaving(const json& how) {
+  std::printf("interleaved: %s, weights %s (%s); %llu pages in place, %llu not%s\n",
+              text_of(how, "of") == "heap" ? "the heap" : "what the program asked for",
+              text_of(how, "weights").c_str(), text_of(how, "reason").c_str(),
+              static_cast<unsigned long long>(number(how, "in_place_pages")),
+              static_cast<unsigned long long>(number(how, "left_pages")),
+              left_text(part_of(how, "left")).c_str());
+}
+
 int tiers(int pid, bool as_json) {
   int code = kSuccess;
   const std::optional<json> answer = ask(pid, "tiers", &code);
@@ -160,6 +198,7 @@ int tiers(int pid, bool as_json) {
     if (!vacated.empty()) std::printf("  being vacated: node %s", vacated.c_str());
     std::printf("\n");
   }
+  if (const json how = part_of(*answer, "interleave"); !how.empty()) tell_interleaving(how);
   return kSuccess;
 }
 
@@ -174,23 +213,7 @@ int tell_drained(unsigned node, const json& answer, bool as_json) {
   std::printf("node %u: %llu pages moved (%.1f MiB), %llu left", node,
               static_cast<unsigned long long>(moved), mib(moved * kPageSize),
               static_cast<unsigned long long>(left));
-  constexpr struct {
-    const char* name;
-    const char* words;
-  } kReasons[] = {{"pinned", "pinned by a device or a pipe"},
-                  {"shared", "shared with a forked child"},
-                  {"no_room", "for which no other node has room"},
-                  {"bound", "that the program has bound there (mbind)"},
-                  {"other", "that the kernel would not move"}};
-  const char* between = ": ";
-  const json reasons = part_of(answer, "left");
-  for (const auto& reason : kReasons) {
-    const std::uint64_t pages = number(reasons, reason.name);
-    if (pages == 0) continue;
-    std::printf("%s%llu %s", between, static_cast<unsigned long long>(pages), reason.words);
-    between = ", ";
-  }
-  std::printf("\n");
+  std::printf("%s\n", left_text(part_of(answer, "left")).c_str());
   return code;
 }
 

@@ -22,6 +22,7 @@
 #include "runtime/config/options.h"
 #include "runtime/os/kernel_files.h"
 #include "runtime/topology/chain.h"
+#include "runtime/topology/weights.h"
 
 namespace heaptier::cli {
 namespace {
@@ -158,6 +159,14 @@ std::string why_not_these_tiers(const TierChain& chain) {
   return check_chain(chain, *topology).reason;
 }
 
+// "" or why these weights cannot be had on this machine.
+std::string why_not_this_policy(const Options& options) {
+  if (options.policy.weights.nodes().empty()) return {};
+  const auto topology = std::make_unique<Topology>();
+  read_topology(kernel_files(), topology.get());
+  return check_policy(options.policy, options.tiers, *topology).reason;
+}
+
 // Parses all that was given. Returns 0 or the exit code.
 int check_options(CommandLine* line, Options* options) {
   for (const OptionInfo& option : option_table()) {
@@ -186,6 +195,11 @@ int check_options(CommandLine* line, Options* options) {
     }
     if (result.ok && option.id == OptionId::kTiers) {
       reason = why_not_these_tiers(options->tiers);
+      result.ok = reason.empty();
+    }
+    // TIERS comes before POLICY in the table.
+    if (result.ok && option.id == OptionId::kPolicy) {
+      reason = why_not_this_policy(*options);
       result.ok = reason.empty();
     }
     if (!result.ok) {

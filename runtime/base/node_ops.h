@@ -11,6 +11,7 @@
 #include <cstdint>
 
 #include "runtime/base/errno.h"
+#include "runtime/base/node_set.h"
 #include "runtime/base/units.h"
 
 namespace heaptier {
@@ -75,6 +76,9 @@ class NodeOps {
   virtual Errno policy_at(std::uintptr_t at, NodePolicy* out) = 0;
   // What the calling thread asked for by set_mempolicy, numactl included; kDefault: nothing.
   virtual Errno policy_of_this_thread(NodePolicy* out) = 0;
+  // Where the cpuset lets the calling thread have memory at this moment; all nodes where the kernel
+  // does not tell.
+  virtual NodeSet allowed_nodes() = 0;
   // ENODEV: no such node, or it has no memory. ENOTSUP: /proc does not tell.
   virtual Errno room(unsigned node, NodeRoom* out) = 0;
   // Lets the kernel compact the node's free memory into blocks, synchronously: 10 to 100 ms.

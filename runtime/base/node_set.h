@@ -32,6 +32,8 @@ class NodeSet {
   // Requires: node < kMaxNodes, as for add().
   static constexpr NodeSet of(unsigned node) { return NodeSet(std::uint64_t{1} << node); }
   static constexpr NodeSet all() { return NodeSet(~std::uint64_t{0}); }
+  // The reverse of bits().
+  static constexpr NodeSet of_bits(std::uint64_t bits) { return NodeSet(bits); }
 
   constexpr void add(unsigned node) { bits_ |= std::uint64_t{1} << node; }
   constexpr bool contains(unsigned node) const {

@@ -33,6 +33,7 @@ constexpr Word<HeapKind> kHeaps[] = {{"jemalloc", HeapKind::kJemalloc},
                                      {"mimalloc", HeapKind::kMimalloc},
                                      {"none", HeapKind::kNone}};
 constexpr Word<PolicyKind> kPolicies[] = {{"hotset", PolicyKind::kHotset},
+                                          {"interleave", PolicyKind::kInterleave},
                                           {"none", PolicyKind::kNone}};
 constexpr Word<HugeMode> kHugeModes[] = {
     {"auto", HugeMode::kAuto}, {"always", HugeMode::kAlways}, {"never", HugeMode::kNever}};
@@ -60,6 +61,32 @@ void write_word(const Word<T> (&words)[N], T value, TextWriter& out) {
   for (const Word<T>& word : words) {
     if (word.value == value) return out.put(word.text);
   }
+}
+
+// "0=3,2=1".
+ParseResult parse_weights(std::string_view text, NodeWeights* out) {
+  NodeWeights weights;
+  while (true) {
+    const std::size_t end = text.find(',');
+    const std::string_view part = text.substr(0, end);
+    const std::size_t equals = part.find('=');
+    std::uint64_t node = 0;
+    std::uint64_t weight = 0;
+    if (equals == std::string_view::npos || !parse_decimal(part.substr(0, equals), &node) ||
+        !parse_decimal(tail(part, equals + 1), &weight)) {
+      return refuse("weights are a list like 0=3,2=1");
+    }
+    static_assert(kMaxNodes == 64 && NodeWeights::kMost == 255);
+    if (node >= kMaxNodes) return refuse("nodes are numbered from 0 to 63");
+    if (weight < 1 || weight > NodeWeights::kMost) return refuse("a weight is from 1 to 255");
+    if (weights.of[node] != 0) return refuse("a node is named twice");
+    weights.of[node] = static_cast<std::uint8_t>(weight);
+    if (end == std::string_view::npos) break;
+    text.remove_prefix(end + 1);
+  }
+  if (weights.nodes().count() < 2) return refuse("there is nothing to spread over one node");
+  *out = weights;
+  return kAccepted;
 }
 
 // The tiers a chain may name: those that exist, and those that the design has but this version not.
@@ -185,6 +212,17 @@ void write_nodes(NodeSet nodes, TextWriter& out) {
   }
 }
 
+void write_weights(const NodeWeights& weights, TextWriter& out) {
+  bool first = true;
+  for (const unsigned node : weights.nodes()) {
+    if (!first) out.put(',');
+    first = false;
+    out.put_number(node);
+    out.put('=');
+    out.put_number(weights.of[node]);
+  }
+}
+
 ParseResult parse_value(OptionId, std::string_view text, FastBudget* out) {
   if (text == "auto") {
     *out = {};
@@ -223,8 +261,18 @@ ParseResult parse_value(OptionId, std::string_view text, TierChain* out) {
 ParseResult parse_value(OptionId, std::string_view text, HeapKind* out) {
   return parse_word(kHeaps, text, out);
 }
-ParseResult parse_value(OptionId, std::string_view text, PolicyKind* out) {
-  return parse_word(kPolicies, text, out);
+ParseResult parse_value(OptionId, std::string_view text, PolicySpec* out) {
+  constexpr std::string_view kPrefix = "interleave:";
+  PolicySpec policy;
+  if (text.starts_with(kPrefix)) {
+    policy.kind = PolicyKind::kInterleave;
+    const ParseResult weights = parse_weights(tail(text, kPrefix.size()), &policy.weights);
+    if (!weights.ok) return weights;
+  } else if (const ParseResult word = parse_word(kPolicies, text, &policy.kind); !word.ok) {
+    return word;
+  }
+  *out = policy;
+  return kAccepted;
 }
 ParseResult parse_value(OptionId, std::string_view text, HugeMode* out) {
   return parse_word(kHugeModes, text, out);
@@ -327,8 +375,11 @@ void write_value(OptionId, const TierChain& value, TextWriter& out) {
 void write_value(OptionId, HeapKind value, TextWriter& out) {
   write_word(kHeaps, value, out);
 }
-void write_value(OptionId, PolicyKind value, TextWriter& out) {
-  write_word(kPolicies, value, out);
+void write_value(OptionId, const PolicySpec& value, TextWriter& out) {
+  write_word(kPolicies, value.kind, out);
+  if (value.weights.nodes().empty()) return;
+  out.put(':');
+  write_weights(value.weights, out);
 }
 void write_value(OptionId, HugeMode value, TextWriter& out) {
   write_word(kHugeModes, value, out);

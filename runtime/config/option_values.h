@@ -11,7 +11,7 @@ namespace heaptier::config {
 ParseResult parse_value(OptionId id, std::string_view text, FastBudget* out);
 ParseResult parse_value(OptionId id, std::string_view text, TierChain* out);
 ParseResult parse_value(OptionId id, std::string_view text, HeapKind* out);
-ParseResult parse_value(OptionId id, std::string_view text, PolicyKind* out);
+ParseResult parse_value(OptionId id, std::string_view text, PolicySpec* out);
 ParseResult parse_value(OptionId id, std::string_view text, CodecSpec* out);
 ParseResult parse_value(OptionId id, std::string_view text, HugeMode* out);
 ParseResult parse_value(OptionId id, std::string_view text, FaultMode* out);
@@ -26,7 +26,7 @@ ParseResult parse_value(OptionId id, std::string_view text, std::uint64_t* out);
 void write_value(OptionId id, const FastBudget& value, TextWriter& out);
 void write_value(OptionId id, const TierChain& value, TextWriter& out);
 void write_value(OptionId id, HeapKind value, TextWriter& out);
-void write_value(OptionId id, PolicyKind value, TextWriter& out);
+void write_value(OptionId id, const PolicySpec& value, TextWriter& out);
 void write_value(OptionId id, const CodecSpec& value, TextWriter& out);
 void write_value(OptionId id, HugeMode value, TextWriter& out);
 void write_value(OptionId id, FaultMode value, TextWriter& out);
@@ -38,6 +38,8 @@ void write_value(OptionId id, std::uint64_t value, TextWriter& out);
 
 // "0-3,8"; nothing for the empty set.
 void write_nodes(NodeSet nodes, TextWriter& out);
+// "0=3,2=1".
+void write_weights(const NodeWeights& weights, TextWriter& out);
 
 // substr(from) without its check, which would need the C++ library's exceptions. Requires: from <=
 // text.size().

@@ -11,6 +11,7 @@
 #include <string_view>
 
 #include "runtime/base/node_set.h"
+#include "runtime/base/node_weights.h"
 #include "runtime/config/diagnostics.h"
 
 namespace heaptier {
@@ -82,7 +83,12 @@ struct TierChain {
 };
 
 enum class HeapKind : std::uint8_t { kJemalloc, kMimalloc, kNone };
-enum class PolicyKind : std::uint8_t { kHotset, kNone };
+enum class PolicyKind : std::uint8_t { kHotset, kInterleave, kNone };
+struct PolicySpec {
+  PolicyKind kind = PolicyKind::kHotset;
+  NodeWeights weights;  // kInterleave: as given; none: those that follow from the nodes' bandwidths
+  friend bool operator==(const PolicySpec&, const PolicySpec&) = default;
+};
 enum class HugeMode : std::uint8_t { kAuto, kAlways, kNever };
 enum class FaultMode : std::uint8_t { kHandler, kInline };
 enum class ControlMode : std::uint8_t { kOn, kOff };
@@ -111,7 +117,7 @@ struct Options {
   FastBudget fast;
   TierChain tiers;
   HeapKind heap = HeapKind::kJemalloc;
-  PolicyKind policy = PolicyKind::kHotset;
+  PolicySpec policy;
   CodecSpec codec;
   HugeMode huge = HugeMode::kAuto;
   FaultMode fault = FaultMode::kHandler;

@@ -12,6 +12,7 @@
 #include <span>
 #include <string_view>
 
+#include "runtime/base/node_weights.h"
 #include "runtime/pageblock.h"
 
 namespace heaptier {
@@ -34,6 +35,8 @@ struct StatsSnapshot {
 #define HEAPTIER_GAUGE(name, ...) std::uint64_t name = 0;
 #include "runtime/config/stats.def"
   std::uint32_t pid = 0;
+  // Over the nodes that are interleaved over at this moment; without nodes: nothing is.
+  NodeWeights interleave_weights;
 
   // Pages in state `s` now by the flows alone: all that came minus all that went.
   std::int64_t pages_by_flow(PageState s) const;
@@ -81,7 +84,7 @@ bool takes_part(const char* sums, std::string_view word);
 inline constexpr std::size_t kStatsTextBytes = 16384;
 
 // Both follow snprintf: at most `size` bytes with the closing NUL are written, the result is the
-// length the whole would have. Neither allocates. The text is at most 26 lines, each closed by
+// length the whole would have. Neither allocates. The text is at most 27 lines, each closed by
 // '\n'.
 std::size_t write_text(char* out, std::size_t size, const StatsSnapshot& snapshot);
 // One JSON object, flat: "schema", "pid", every name of stats.def, and what follows from them

@@ -1,5 +1,6 @@
 // The two shapes of a snapshot: the exit report and the JSON.
 #include "runtime/base/units.h"
+#include "runtime/config/option_values.h"
 #include "runtime/config/stats.h"
 #include "runtime/config/text_writer.h"
 
@@ -285,6 +286,18 @@ void put_nodes(TextWriter& out, const StatsSnapshot& s) {
   out.put('\n');
 }
 
+void put_interleaving(TextWriter& out, const StatsSnapshot& s) {
+  if (s.interleave_weights.nodes().empty()) return;
+  begin_fact(out, "interleave");
+  out.put("weights ");
+  config::write_weights(s.interleave_weights, out);
+  out.put("; pages in place ");
+  out.put_number(s.interleaved_pages);
+  put_count(out, "moved there", s.nodes_interleaved);
+  put_count(out, "not in place", s.misplaced_pages);
+  out.put('\n');
+}
+
 void put_cpu(TextWriter& out, const StatsSnapshot& s) {
   const std::uint64_t total = s.handler_cpu_ns + s.background_cpu_ns + s.inline_ns;
   begin_fact(out, "CPU");
@@ -335,6 +348,7 @@ std::size_t write_text(char* out, std::size_t size, const StatsSnapshot& s) {
     put_faults(writer, s);
   }
   put_nodes(writer, s);
+  put_interleaving(writer, s);
   put_cpu(writer, s);
   put_errors(writer, s);
   return writer.finish();
@@ -350,7 +364,9 @@ std::size_t write_json(char* out, std::size_t size, const StatsSnapshot& s) {
     writer.put("\": ");
     writer.put_number(s.*stat.value);
   }
-  writer.put(",\n \"imbalance_pages\": ");
+  writer.put(",\n \"interleave_weights\": \"");
+  config::write_weights(s.interleave_weights, writer);
+  writer.put("\",\n \"imbalance_pages\": ");
   writer.put_number(s.imbalance_pages());
   writer.put(",\n \"store_ratio\": ");
   writer.put_ratio(packed_bytes(s), s.pool_payload_bytes, 3);

@@ -63,10 +63,8 @@ NodeAbilities KernelNodes::find_abilities() {
   int status = kStatusUnwritten;
   found.move_pages = where(&at, &status, 1).ok();
   // A node that surely is: one that this thread may use.
-  std::uint64_t mask[kMaskWords] = {};
-  if (os::raw_syscall(SYS_get_mempolicy, nullptr, mask, kMaskBits + 1, 0, MPOL_F_MEMS_ALLOWED) ==
-      0) {
-    const std::uint64_t one = mask[0] & (~mask[0] + 1);
+  if (const NodeSet allowed = allowed_nodes(); allowed != NodeSet::all()) {
+    const std::uint64_t one = allowed.bits() & (~allowed.bits() + 1);
     found.preferred_many =
         set_policy(at, kPageSize, {PolicyMode::kPreferredMany, 0, one}, false).ok();
     found.weighted_interleave =
@@ -108,6 +106,15 @@ Errno KernelNodes::policy_at(std::uintptr_t at, NodePolicy* out) {
 
 Errno KernelNodes::policy_of_this_thread(NodePolicy* out) {
   return get_policy(0, 0, out);
+}
+
+NodeSet KernelNodes::allowed_nodes() {
+  std::uint64_t mask[kMaskWords] = {};
+  if (os::raw_syscall(SYS_get_mempolicy, nullptr, mask, kMaskBits + 1, 0, MPOL_F_MEMS_ALLOWED) !=
+      0) {
+    return NodeSet::all();
+  }
+  return NodeSet::of_bits(mask[0]);
 }
 
 bool KernelNodes::reserves_are_old() {

@@ -31,6 +31,7 @@ class KernelNodes final : public NodeOps {
                    bool move) override;
   Errno policy_at(std::uintptr_t at, NodePolicy* out) override;
   Errno policy_of_this_thread(NodePolicy* out) override;
+  NodeSet allowed_nodes() override;
   Errno room(unsigned node, NodeRoom* out) override;
   Errno compact(unsigned node) override;
   unsigned node_here() override;

@@ -38,10 +38,21 @@ ChainVerdict check_node(unsigned node, const Topology& topology) {
 
 }  // namespace
 
+ChainVerdict check_nodes(NodeSet nodes, const Topology& topology) {
+  for (const unsigned node : nodes) {
+    if (ChainVerdict verdict = check_node(node, topology); !verdict.ok()) return verdict;
+  }
+  return {};
+}
+
+ChainVerdict refuse_node_of_no_tier(unsigned node, NodeSet chained) {
+  return refuse_node("node ", node, " is of no tier; the chain has nodes ", chained);
+}
+
 ChainVerdict check_chain(const TierChain& chain, const Topology& topology) {
   for (std::uint32_t i = 0; i < chain.count; ++i) {
-    for (const unsigned node : chain.tiers[i].nodes) {
-      if (ChainVerdict verdict = check_node(node, topology); !verdict.ok()) return verdict;
+    if (ChainVerdict verdict = check_nodes(chain.tiers[i].nodes, topology); !verdict.ok()) {
+      return verdict;
     }
   }
   return {};

@@ -22,6 +22,10 @@ struct [[nodiscard]] ChainVerdict {
 // Whether every node that the chain names exists, is online, has memory and is within the cpuset.
 // The first that does not is the reason.
 ChainVerdict check_chain(const TierChain& chain, const Topology& topology);
+// The same of a set of nodes.
+ChainVerdict check_nodes(NodeSet nodes, const Topology& topology);
+// The verdict on a node that no tier has; those that a tier has are named.
+ChainVerdict refuse_node_of_no_tier(unsigned node, NodeSet chained);
 
 // For the preloaded library, after parse_environment(). A chain that names nodes is held against
 // the machine; one that is refused costs a line and leaves the default. `given`: the value as the

@@ -138,6 +138,11 @@ class FakeNodes final : public NodeOps {
     *out = own_policy;
     return step();
   }
+  NodeSet allowed_nodes() override {
+    NodeSet nodes = NodeSet::all();
+    for (const unsigned node : outside_cpuset) nodes = nodes - NodeSet::of(node);
+    return nodes;
+  }
   Errno room(unsigned node, NodeRoom* out) override {
     if (Errno e = step(); e.failed()) return e;
     const auto it = rooms.find(node);

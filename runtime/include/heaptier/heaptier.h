@@ -7,9 +7,8 @@
  * Rules: every function may be called from any thread, not from a signal handler. Functions
  * returning int give 0 or a positive count for success and a negative errno constant for failure;
  * errno itself is not changed. Ranges need not be page aligned: they are widened to whole pages
- * (fetch, where, nodes, pin, hot) or narrowed (demote, park, cold, move_lazy), so that a
- * neighbour's object never pays.
- * Memory that heaptier does not manage is -EINVAL.
+ * (fetch, where, nodes, pin, hot, interleave) or narrowed (demote, park, cold, move_lazy), so that
+ * a neighbour's object never pays. Memory that heaptier does not manage is -EINVAL.
  */
 #ifndef HEAPTIER_HEAPTIER_H_
 #define HEAPTIER_HEAPTIER_H_
@@ -63,9 +62,26 @@ enum heaptier_advice {
   HEAPTIER_COLD = 3,
   /* Like heaptier_fetch, and up to the first tier as far as that has room. Returns how many had
    * been away or came up. */
-  HEAPTIER_HOT = 4
+  HEAPTIER_HOT = 4,
+  /* Like heaptier_fetch, and spread over the memory nodes of the chain (where that names none: over
+   * all that the process may use), by weights: those of policy interleave if they are given, else
+   * by the nodes' bandwidths, else equal ones (`heaptier doctor` shows them). The pattern is the
+   * kernel's own and goes by addresses: page number address / 4096, of a huge page address / 2 MiB,
+   * modulo the sum of the weights; the first of them are the lowest node's. Each page is moved to
+   * exactly its node, huge pages whole. Kept for whole pageblocks of 2 MiB: from then on nothing of
+   * them is promoted, demoted or stored by itself, and pages that come later are moved to their
+   * place soon after. Pinned memory is left where it is. Ends with HEAPTIER_UNINTERLEAVE,
+   * HEAPTIER_HOT or HEAPTIER_COLD, or when a pageblock is freed or emptied as a whole; what
+   * heaptier_move has moved returns to its place. Returns how many pages are not in their place
+   * (pinned by a device, shared with a child, no room there); they are tried again. 0 also where
+   * there is but one node. -ENOTSUP: the process has a memory policy of its own (numactl), or the
+   * host does not say where pages are. */
+  HEAPTIER_INTERLEAVE = 5,
+  /* The pages stay where they are, and are watched and moved like any others. */
+  HEAPTIER_UNINTERLEAVE = 6
 };
-/* Hints: what heaptier sees of the memory's use from then on counts more. */
+/* Hints: what heaptier sees of the memory's use from then on counts more (but not for
+ * HEAPTIER_PIN and HEAPTIER_INTERLEAVE). */
 HEAPTIER_API int heaptier_advise(void* p, size_t bytes, int advice);
 
 /* Moving by hand. Tiers are numbered by their place in this process' chain (the option TIERS), the

@@ -99,7 +99,7 @@ else
   echo 'skipped: nodes of this host held against --tiers'
 fi
 mistake '--heap=tcmalloc is not accepted; accepted: jemalloc, mimalloc or none' --heap tcmalloc
-mistake '--policy=lru is not accepted; accepted: hotset or none' --policy lru
+mistake '--policy=lru is not accepted; accepted: hotset, interleave, interleave:NODE=WEIGHT,... with weights from 1 to 255, or none' --policy lru
 mistake '--codec=zstd:20 is not accepted; accepted: lz4, zstd or zstd:LEVEL with LEVEL from 1 to 19' --codec zstd:20
 mistake '--huge=yes is not accepted; accepted: auto, always or never' --huge yes
 mistake '--fault=signal is not accepted; accepted: handler or inline' --fault signal
@@ -110,7 +110,7 @@ mistake '--stats=yes is not accepted; accepted: 0, 1 or json:PATH (%p in PATH is
 mistake '--stats=json:/nowhere/x is not accepted (/nowhere/: No such file or directory); accepted: 0, 1 or json:PATH (%p in PATH is the process id)' --stats=json:/nowhere/x
 mistake '--verbose=2 is not accepted; accepted: 0 or 1' --verbose=2
 
-expect 2 'heaptier run: HEAPTIER_POLICY=lru is not accepted; accepted: hotset or none' '' \
+expect 2 'heaptier run: HEAPTIER_POLICY=lru is not accepted; accepted: hotset, interleave, interleave:NODE=WEIGHT,... with weights from 1 to 255, or none' '' \
   env HEAPTIER_POLICY=lru "$heaptier" run -- true
 expect 0 '' 'none' env HEAPTIER_POLICY=lru "$heaptier" run --policy none -- sh -c 'echo "$HEAPTIER_POLICY"'
 

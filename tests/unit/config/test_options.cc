@@ -362,14 +362,37 @@ TEST(ParseEnvironment, WithoutVariables) {
   EXPECT_TRUE(diagnostics.empty());
 }
 
+TEST(ParseOption, Policy) {
+  EXPECT_EQ(parsed(OptionId::kPolicy, "none"), "none");
+  EXPECT_EQ(parsed(OptionId::kPolicy, "interleave"), "interleave");
+  EXPECT_EQ(parsed(OptionId::kPolicy, "interleave:2=1,0=3"), "interleave:0=3,2=1");
+  EXPECT_EQ(parsed(OptionId::kPolicy, "interleave:0=255,63=1"), "interleave:0=255,63=1");
+  const std::string list = "refused: weights are a list like 0=3,2=1";
+  for (const char* bad : {"interleave:", "interleave:0", "interleave:0=", "interleave:=1",
+                          "interleave:0=1,", "interleave:0=1;1=1", "interleave:a=1,1=1",
+                          "interleave:0=1,1=-1", "interleave:0=1,1=1 ", "interleave:0-1=3"}) {
+    EXPECT_EQ(parsed(OptionId::kPolicy, bad), list) << bad;
+  }
+  EXPECT_EQ(parsed(OptionId::kPolicy, "interleave:0=1,64=1"),
+            "refused: nodes are numbered from 0 to 63");
+  EXPECT_EQ(parsed(OptionId::kPolicy, "interleave:0=1,1=0"), "refused: a weight is from 1 to 255");
+  EXPECT_EQ(parsed(OptionId::kPolicy, "interleave:0=256,1=1"),
+            "refused: a weight is from 1 to 255");
+  EXPECT_EQ(parsed(OptionId::kPolicy, "interleave:0=1,0=2"), "refused: a node is named twice");
+  EXPECT_EQ(parsed(OptionId::kPolicy, "interleave:0=1"),
+            "refused: there is nothing to spread over one node");
+  EXPECT_EQ(parsed(OptionId::kPolicy, "Interleave"), parsed(OptionId::kPolicy, "lru"));
+}
+
 TEST(ParseEnvironment, BadValueIsOneLineAndTheDefault) {
   const Environment env({"HEAPTIER_POLICY=lru", "HEAPTIER_WAKE=64"});
   EXPECT_EQ(env.said(),
-            "heaptier: HEAPTIER_POLICY=lru is not accepted; accepted: hotset or none; using hotset "
+            "heaptier: HEAPTIER_POLICY=lru is not accepted; accepted: hotset, interleave, "
+            "interleave:NODE=WEIGHT,... with weights from 1 to 255, or none; using hotset "
             "instead\n"
             "heaptier: HEAPTIER_WAKE=64 is not accepted (a size needs a unit); accepted: a size "
             "(64M, 1G) or 0 for at once; using 64M instead\n");
-  EXPECT_EQ(env.options.policy, PolicyKind::kHotset);
+  EXPECT_EQ(env.options.policy.kind, PolicyKind::kHotset);
   EXPECT_EQ(env.options.wake_bytes, 64u << 20);
   EXPECT_EQ(env.options.source[static_cast<int>(OptionId::kPolicy)], OptionSource::kRefused);
 }

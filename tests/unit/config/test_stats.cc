@@ -264,12 +264,17 @@ TEST(Json, HasEveryNameWithItsValue) {
     ASSERT_TRUE(json.contains(stat.name)) << stat.name;
     EXPECT_EQ(json[stat.name].get<std::uint64_t>(), s.*stat.value) << stat.name;
   }
-  EXPECT_EQ(json.size(), stats_table().size() + 4);
+  EXPECT_EQ(json["interleave_weights"], "");
+  s.interleave_weights.of[0] = 26;
+  s.interleave_weights.of[2] = 5;
+  EXPECT_EQ(json_of(s)["interleave_weights"], "0=26,2=5");
+  EXPECT_EQ(json.size(), stats_table().size() + 5);
 }
 
 TEST(Report, LargestNumbersFitTheBufferAndSmallBuffersAreCut) {
   StatsSnapshot s;
   for (const StatInfo& stat : stats_table()) s.*stat.value = UINT64_MAX;
+  for (std::uint8_t& weight : s.interleave_weights.of) weight = NodeWeights::kMost;
   const std::string text = text_of(s);
   json_of(s);
   for (const auto write : {write_text, write_json}) {
