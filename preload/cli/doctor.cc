@@ -164,7 +164,7 @@ Finding numa(const HostFacts& facts) {
   return {"NUMA", Grade::kOk, meaning, ""};
 }
 
-// The chain that HEAPTIER_TIERS asks for and whether it can be had.
+// What HEAPTIER_TIERS or HEAPTIER_POLICY asks for and whether it can be had.
 struct AskedTiers {
   Options options;
   std::string problem;  // empty: it can
@@ -180,11 +180,31 @@ AskedTiers asked_tiers(const HostFacts& facts) {
   return asked;
 }
 
+// On the chain that is in force.
+AskedTiers asked_policy(const HostFacts& facts) {
+  AskedTiers asked = asked_tiers(facts);
+  if (!asked.problem.empty()) asked.options.tiers = TierChain{};
+  asked.problem.clear();
+  if (facts.policy_variable.empty()) return asked;
+  const ParseResult parsed = parse_option(OptionId::kPolicy, facts.policy_variable, &asked.options);
+  if (!parsed.ok) {
+    asked.problem = parsed.reason != nullptr ? parsed.reason : "no policy";
+  } else {
+    asked.problem = check_policy(asked.options.policy, asked.options.tiers, facts.topology).reason;
+  }
+  if (!asked.problem.empty()) asked.options.policy = PolicySpec{};
+  return asked;
+}
+
+ChosenWeights weights_of(const HostFacts& facts) {
+  const AskedTiers asked = asked_policy(facts);
+  return choose_weights(asked.options.policy, asked.options.tiers, facts.topology);
+}
+
 // Only where the variable is set.
-Finding configured_tiers(const HostFacts& facts) {
-  const OptionInfo& option = option_info(OptionId::kTiers);
-  const AskedTiers asked = asked_tiers(facts);
-  std::string shown = facts.tiers_variable.substr(0, 200);
+Finding configured(OptionId id, const std::string& given, const AskedTiers& asked) {
+  const OptionInfo& option = option_info(id);
+  std::string shown = given.substr(0, 200);
   for (char& c : shown) {
     if (static_cast<unsigned char>(c) < 0x20 || c == 0x7f) c = '?';  // one line, whatever is in it
   }
@@ -222,7 +242,12 @@ std::vector<Finding> examine(const HostFacts& facts) {
                            mappings, memory, swap, numa, seccomp}) {
     findings.push_back(check(facts));
   }
-  if (!facts.tiers_variable.empty()) findings.push_back(configured_tiers(facts));
+  if (!facts.tiers_variable.empty()) {
+    findings.push_back(configured(OptionId::kTiers, facts.tiers_variable, asked_tiers(facts)));
+  }
+  if (!facts.policy_variable.empty()) {
+    findings.push_back(configured(OptionId::kPolicy, facts.policy_variable, asked_policy(facts)));
+  }
   return findings;
 }
 
@@ -254,6 +279,7 @@ std::string doctor_text(const HostFacts& facts, const std::vector<Finding>& find
     if (f.grade == Grade::kMissing) missing += (missing.empty() ? "" : ", ") + f.subject;
   }
   text += tiers_text(facts.topology, ranking_of(facts));
+  text += weights_text(weights_of(facts));
   return text + (missing.empty()
                      ? "Tiering works on this host.\n"
                      : "Tiering does not work on this host: missing " + missing + ".\n");
@@ -272,6 +298,7 @@ std::string doctor_json(const HostFacts& facts, const std::vector<Finding>& find
                                 {"fix", f.fix}});
   }
   add_tiers(facts.topology, ranking_of(facts), &json);
+  add_weights(weights_of(facts), &json);
   // Paths may hold bytes that are no UTF-8: replaced, never thrown at.
   return json.dump(2, ' ', false, nlohmann::json::error_handler_t::replace) + "\n";
 }

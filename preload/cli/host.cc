@@ -97,6 +97,8 @@ HostFacts read_host() {
   read_topology(kernel_files(), &facts.topology);
   const char* tiers = std::getenv(option_info(OptionId::kTiers).env);
   if (tiers != nullptr) facts.tiers_variable = tiers;
+  const char* policy = std::getenv(option_info(OptionId::kPolicy).env);
+  if (policy != nullptr) facts.policy_variable = policy;
   return facts;
 }
 

@@ -34,7 +34,8 @@ struct HostFacts {
   bool swap_is_zram = false;  // some of it
   int seccomp = -1;           // 0 off, 1 strict, 2 filter; -1: unknown
   Topology topology;
-  std::string tiers_variable;  // HEAPTIER_TIERS, or empty
+  std::string tiers_variable;   // HEAPTIER_TIERS, or empty
+  std::string policy_variable;  // HEAPTIER_POLICY, or empty
 };
 
 HostFacts read_host();

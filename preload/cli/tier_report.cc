@@ -135,6 +135,24 @@ std::string tiers_text(const Topology& topology, const Ranking& ranking) {
   return text;
 }
 
+std::string weights_text(const ChosenWeights& chosen) {
+  if (chosen.weights.nodes().count() < 2) return {};
+  char list[512];
+  TextWriter writer(list, sizeof list);
+  config::write_weights(chosen.weights, writer);
+  (void)writer.finish();
+  return std::string("  --policy interleave: weights ") + list + " (" + to_string(chosen.reason) +
+         ")\n";
+}
+
+void add_weights(const ChosenWeights& chosen, nlohmann::ordered_json* json) {
+  auto weights = nlohmann::ordered_json::object();
+  for (const unsigned node : chosen.weights.nodes()) {
+    weights[std::to_string(node)] = chosen.weights.of[node];
+  }
+  (*json)["interleave"] = {{"weights", weights}, {"reason", to_string(chosen.reason)}};
+}
+
 void add_tiers(const Topology& topology, const Ranking& ranking, nlohmann::ordered_json* json) {
   auto tiers = nlohmann::ordered_json::array();
   for (std::uint32_t i = 0; i < ranking.count; ++i) {

@@ -7,6 +7,7 @@
 
 #include "runtime/topology/ranking.h"
 #include "runtime/topology/topology.h"
+#include "runtime/topology/weights.h"
 
 namespace heaptier::cli {
 
@@ -17,6 +18,10 @@ std::string nodes_text(NodeSet nodes);
 
 // Lines for people, each closed by '\n'; empty: no node is known.
 std::string tiers_text(const Topology& topology, const Ranking& ranking);
+// What policy interleave would do; empty: there is but one node.
+std::string weights_text(const ChosenWeights& chosen);
+// Adds "interleave" to the object.
+void add_weights(const ChosenWeights& chosen, nlohmann::ordered_json* json);
 // Adds "tiers", "nodes" and "nodes_beyond" to the object. What is not known is left out.
 void add_tiers(const Topology& topology, const Ranking& ranking, nlohmann::ordered_json* json);
 

@@ -234,6 +234,29 @@ TEST(Tiers, AreInTheJson) {
   EXPECT_FALSE(little["nodes"][0].contains("read_latency_ns"));
 }
 
+TEST(Weights, OfInterleavingAreShown) {
+  HostFacts facts = tiered_host();
+  EXPECT_NE(doctor_text(facts, examine(facts))
+                .find("  --policy interleave: weights 0=13,1=13,2=2,3=1 (by bandwidth)\n"),
+            std::string::npos)
+      << doctor_text(facts, examine(facts));
+  facts.tiers_variable = "dram=node:0;cxl=node:2";
+  auto json = nlohmann::json::parse(doctor_json(facts, examine(facts)));
+  EXPECT_EQ(json["interleave"]["weights"], (nlohmann::json{{"0", 26}, {"2", 5}}));
+  facts.policy_variable = "interleave:0=3,2=1";
+  EXPECT_EQ(about(examine(facts), "HEAPTIER_POLICY").grade, Grade::kOk);
+  EXPECT_NE(doctor_text(facts, examine(facts))
+                .find("  --policy interleave: weights 0=3,2=1 (as given)\n"),
+            std::string::npos);
+  facts.policy_variable = "interleave:0=3,1=1";
+  EXPECT_NE(about(examine(facts), "HEAPTIER_POLICY").meaning.find("node 1 is of no tier"),
+            std::string::npos);
+  json = nlohmann::json::parse(doctor_json(facts, examine(facts)));
+  EXPECT_EQ(json["interleave"]["weights"], (nlohmann::json{{"0", 26}, {"2", 5}}));
+  facts = good_host();
+  EXPECT_EQ(doctor_text(facts, examine(facts)).find("--policy interleave"), std::string::npos);
+}
+
 TEST(Host, Parsers) {
   HostFacts facts;
   parse_release("6.1.0-18-amd64", &facts);
