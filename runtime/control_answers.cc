@@ -46,15 +46,18 @@ class Members {
   bool first_ = true;
 };
 
-void put_node_tier(TextWriter& out, const RankedTier& tier, std::uint64_t pages,
-                   std::uint64_t room_pages, NodeSet closed) {
+void put_node_tier(TextWriter& out, const NodeTiers& all, unsigned t, std::uint64_t pages,
+                   NodeSet closed) {
+  const RankedTier& tier = all.tier(t);
   Members m(out);
   m.words("tier", to_string(tier.kind));
   m.nodes("nodes", tier.nodes);
   m.number("heap_bytes", pages * kPageSize);
-  m.number("room_bytes", room_pages * kPageSize);
-  m.number("capacity_bytes", tier.capacity_bytes);
+  m.number("room_bytes", all.room_pages(t) * kPageSize);
+  m.number("capacity_bytes", all.capacity_pages(t) * kPageSize);
   m.nodes("vacated", tier.nodes & closed);
+  m.nodes("forbidden", tier.nodes & all.forbidden());
+  m.nodes("offline", tier.nodes & all.offline());
   m.close();
 }
 
@@ -90,8 +93,7 @@ void put_tiers(TextWriter& out, Background& bg) {
   if (core.nodes != nullptr) {
     for (unsigned t = 0; t < core.nodes->count(); ++t) {
       if (t != 0) out.put(", ");
-      put_node_tier(out, core.nodes->tier(t), bg.node_loop().pages_on(t), core.nodes->room_pages(t),
-                    closed);
+      put_node_tier(out, *core.nodes, t, bg.node_loop().pages_on(t), closed);
     }
   } else {
     Members m(out);

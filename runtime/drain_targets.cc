@@ -13,8 +13,9 @@ void DrainTargets::use(const Ranking& ranking, NodeSet open) {
 }
 
 void DrainTargets::look(NodeOps& ops) {
+  const NodeSet allowed = ops.allowed_nodes();  // cpusets change
   for (const unsigned node : open_) {
-    if (ops.room(node, &rooms_[node]).failed()) rooms_[node] = {};
+    if (!allowed.contains(node) || ops.room(node, &rooms_[node]).failed()) rooms_[node] = {};
   }
 }
 

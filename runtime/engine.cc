@@ -27,8 +27,7 @@ Errno Engine::init(MemoryOps& ops, Space& space, const Options& options, Stats& 
   stats_ = &stats;
   started_ = ops.now();
   if (options.stats.kind == StatsOutput::Kind::kText) report_to_ = os::keep_descriptor(2);
-  const bool wanted =
-      options.policy.kind != PolicyKind::kNone && options.tiers.leads_anywhere();
+  const bool wanted = options.policy.kind != PolicyKind::kNone && options.tiers.leads_anywhere();
   wake_at_.store(wanted ? wake_threshold(options) : UINT64_MAX, std::memory_order_relaxed);
   state_.store(wanted ? EngineState::kDormant : EngineState::kOff, std::memory_order_release);
   return kOk;
@@ -557,6 +556,7 @@ void Engine::snapshot(StatsSnapshot* out) {
   out->stuck_bytes = bg->loop().stuck_bytes();
   bg->interleave().read(out);
   if (core.nodes != nullptr) {
+    out->nodes_lost = core.nodes->lost();
     out->nodes_slow_pages = bg->node_loop().slow_pages();
     out->budget_bytes = bg->node_loop().fast_bytes();
   }

@@ -178,7 +178,7 @@ void NodeLoop::measure_tiers() {
   }
   view_.tier_count = std::min(nodes.count(), kMostPlaces);
   for (unsigned t = 0; t < view_.tier_count; ++t) {
-    const std::uint64_t capacity = nodes.tier(t).capacity_bytes / kPageSize;
+    const std::uint64_t capacity = nodes.capacity_pages(t);
     const std::uint64_t left = capacity > used_[t] ? capacity - used_[t] : 0;
     view_.tiers[t] = {capacity, std::min(nodes.room_pages(t), left), 0};
   }

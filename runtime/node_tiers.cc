@@ -40,6 +40,9 @@ Errno NodeTiers::init(NodeOps& ops, FileTree& files, const TierChain& chain) {
   if (topology != nullptr && ranking_ != nullptr) {
     read_topology(files, new (topology) Topology);
     rank_as_configured(chain, *topology, new (ranking_) Ranking);
+    for (unsigned node = 0; node < kMaxNodes; ++node) {
+      node_pages_[node] = topology->nodes[node].capacity_bytes / kPageSize;
+    }
     find_sockets(*topology);
     const bool balance = sockets_.count() > 1 && chain.find(TierKind::kZpool) == nullptr;
     if (ranking_->count > 1 || balance) {
@@ -107,16 +110,34 @@ unsigned NodeTiers::tier_of(int node) const {
 }
 
 void NodeTiers::look() {
+  const NodeSet allowed = ops_->allowed_nodes();
+  NodeSet forbidden;
+  NodeSet offline;
   for (unsigned t = 0; t < count(); ++t) {
     std::uint64_t sum = 0;
+    std::uint64_t pages = 0;
     for (const unsigned node : tier(t).nodes) {
       NodeRoom room;
-      if (closed_.contains(node) || ops_->room(node, &room).failed()) room = {};
+      const Errno known = ops_->room(node, &room);
+      const bool there = known.code != ENODEV;
+      const bool usable = there && allowed.contains(node);
+      if (!usable) (there ? forbidden : offline).add(node);
+      if (!usable || known.failed() || closed_.contains(node)) room = {};
       rooms_[node] = room;
       sum += room.pages;
+      pages += usable ? node_pages_[node] : 0;
     }
     room_[t] = sum;
+    capacity_[t] = std::min(pages, tier(t).capacity_bytes / kPageSize);
   }
+  note_unusable(forbidden, offline);
+}
+
+void NodeTiers::note_unusable(NodeSet forbidden, NodeSet offline) {
+  const NodeSet before = forbidden_ | offline_;
+  lost_.fetch_add(((forbidden | offline) - before).count(), std::memory_order_relaxed);
+  forbidden_ = forbidden;
+  offline_ = offline;
 }
 
 int NodeTiers::target(unsigned t, int from, bool huge) const {

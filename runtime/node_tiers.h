@@ -80,9 +80,17 @@ class NodeTiers {
     look();
   }
 
-  // Sees how much room there is.
+  // Sees how much room there is, and which nodes may be used at all: cpusets change, and memory
+  // goes offline and comes back.
   void look();
   std::uint64_t room_pages(unsigned t) const { return room_[t]; }
+  // Of the tier's nodes that may be used; at most what the chain gives the tier.
+  std::uint64_t capacity_pages(unsigned t) const { return capacity_[t]; }
+  // Of the chain: outside of the cpuset at this moment, or without memory.
+  NodeSet forbidden() const { return forbidden_; }
+  NodeSet offline() const { return offline_; }
+  // How often a node could not be used any more. Any thread.
+  std::uint64_t lost() const { return lost_.load(std::memory_order_relaxed); }
 
   // The node of tier `t` where pages that are on `from` go, or are to be near: one that has room,
   // `from` itself or the nearest first. -1: none has.
@@ -107,6 +115,7 @@ class NodeTiers {
  private:
   Errno make_mover();
   void find_sockets(const Topology& topology);
+  void note_unusable(NodeSet forbidden, NodeSet offline);
   template <class Fits>
   int nearest(unsigned t, int from, Fits fits) const;
 
@@ -116,10 +125,15 @@ class NodeTiers {
   const char* why_not_ = nullptr;
   WatchClock clock_;
   std::uint64_t room_[kMaxTiers] = {};
+  std::uint64_t capacity_[kMaxTiers] = {};
+  std::uint64_t node_pages_[kMaxNodes] = {};  // what each had at start
   NodeRoom rooms_[kMaxNodes] = {};
   NodeSet sockets_;
   std::uint8_t* node_of_cpu_ = nullptr;  // kMaxCpus
   NodeSet closed_;                       // the background thread's
+  NodeSet forbidden_;
+  NodeSet offline_;
+  std::atomic<std::uint64_t> lost_{0};
 };
 
 }  // namespace heaptier

@@ -194,8 +194,16 @@ int tiers(int pid, bool as_json) {
       std::printf(" %12s", "-");
     }
     if (store) std::printf("  held by the store: %.1f", mib(number(tier, "held_bytes")));
-    const std::string vacated = text_of(tier, "vacated");
-    if (!vacated.empty()) std::printf("  being vacated: node %s", vacated.c_str());
+    constexpr struct {
+      const char* name;
+      const char* words;
+    } kSpecial[] = {{"vacated", "being vacated"},
+                    {"forbidden", "not allowed by the cpuset"},
+                    {"offline", "without memory"}};
+    for (const auto& special : kSpecial) {
+      const std::string list = text_of(tier, special.name);
+      if (!list.empty()) std::printf("  %s: node %s", special.words, list.c_str());
+    }
     std::printf("\n");
   }
   if (const json how = part_of(*answer, "interleave"); !how.empty()) tell_interleaving(how);

@@ -283,6 +283,7 @@ void put_nodes(TextWriter& out, const StatsSnapshot& s) {
   put_count(out, "pinned", s.nodes_refused_pinned);
   put_count(out, "shared", s.nodes_refused_shared);
   put_count(out, "failed", s.nodes_failed);
+  put_count(out, "times a node was lost", s.nodes_lost);
   out.put('\n');
 }
 

@@ -112,7 +112,8 @@ enum heaptier_move_flags {
  *   -EACCES  shared with a forked child
  *   -EPERM   held by HEAPTIER_PIN; to a store also: locked (mlock), or its protection was changed.
  *            Between nodes locked memory moves
- *   -ENOMEM  the target has no room: nothing was tried that would take a huge page apart
+ *   -ENOMEM  the target has no room (or may not be used at this moment: the cpuset, memory that is
+ *            offline): nothing was tried that would take a huge page apart
  *   -ENOSPC  it has, but no free block for a huge page
  *   -EFBIG   would not shrink: a store is nothing for it
  *   -EAGAIN  was touched or moved all the while

@@ -90,6 +90,36 @@ TEST_F(Tiers, ANodeThatIsBeingVacatedHasNoRoom) {
   EXPECT_EQ(tiers_.target(0, 1, true), 1);
 }
 
+TEST_F(Tiers, ANodeThatMayNotBeUsedAnyMoreHasNeitherRoomNorCapacity) {
+  ASSERT_TRUE(tiers_.init(nodes_, files_, chain_).ok());
+  tiers_.look();
+  const std::uint64_t both = tiers_.capacity_pages(0);
+  EXPECT_EQ(both, (1024u + 512u) * 256);
+  EXPECT_EQ(tiers_.lost(), 0u);
+  nodes_.outside_cpuset = {0, 2};
+  for (int i = 0; i < 3; ++i) tiers_.look();
+  EXPECT_EQ(tiers_.lost(), 2u) << "said once";
+  EXPECT_EQ(tiers_.forbidden(), NodeSet::of(0) | NodeSet::of(2));
+  EXPECT_EQ(tiers_.room_pages(0), 10000u);
+  EXPECT_EQ(tiers_.capacity_pages(0), 512u * 256);
+  EXPECT_EQ(tiers_.target(0, 0, true), 1);
+  EXPECT_EQ(tiers_.capacity_pages(1), 0u);
+  EXPECT_EQ(tiers_.target(1, 0, false), -1);
+  nodes_.outside_cpuset = {};
+  const NodeRoom room = nodes_.rooms[1];
+  nodes_.rooms.erase(1);  // its memory goes offline
+  tiers_.look();
+  EXPECT_EQ(tiers_.lost(), 3u);
+  EXPECT_EQ(tiers_.offline(), NodeSet::of(1));
+  EXPECT_EQ(tiers_.target(0, 1, true), 0);
+  EXPECT_EQ(tiers_.target(1, 0, false), 2) << "allowed again";
+  nodes_.rooms[1] = room;
+  tiers_.look();
+  EXPECT_EQ(tiers_.capacity_pages(0), both);
+  EXPECT_EQ(tiers_.target(0, 1, true), 1);
+  EXPECT_TRUE((tiers_.offline() | tiers_.forbidden()).empty());
+}
+
 TEST_F(Tiers, WhatKeepsNewMemoryOffANodeIsNoWishOfTheApplication) {
   ASSERT_TRUE(tiers_.init(nodes_, files_, chain_).ok());
   constexpr std::uintptr_t kAt = 0x7f0000000000;
