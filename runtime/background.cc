@@ -87,6 +87,7 @@ Errno Background::prepare() {
   }
   if (nodes_.active()) {
     core_.nodes = &nodes_;
+    loop_.serve_the_limit_alone();
     if (e = node_loop_.init(); e.failed()) return e;
   }
   if (options_.policy.kind == PolicyKind::kInterleave) begin_interleaving();
@@ -238,8 +239,10 @@ MemorySituation Background::machine_now() {
   const Nanos now = core_.ops.now();
   if (now >= next_machine_look_) {
     machine_.physical_bytes = os::physical_bytes();
-    if (options_.fast.kind == FastBudget::Kind::kAuto) {
-      machine_.available_bytes = os::available_bytes();
+    const bool nodes = core_.nodes != nullptr;
+    if (options_.fast.kind == FastBudget::Kind::kAuto || nodes) {
+      // What the machine lacks is looked for on its nodes, one by one.
+      machine_.available_bytes = nodes ? 0 : os::available_bytes();
       const os::CgroupMemory group = os::cgroup_memory();
       machine_.cgroup_limit = group.limit;
       machine_.cgroup_anonymous = group.anonymous;
@@ -358,10 +361,30 @@ void Background::compact_pool(Nanos now) {
   next_compaction_ = {end.v + 9 * (end - now).v};
 }
 
-void Background::tick(Nanos now) {
-  if (core_.nodes != nullptr) {
+void Background::place_or_store(Nanos now) {
+  constexpr Nanos kBooksEvery = seconds(1);
+  const bool pressed_before = pressed_;
+  if (core_.store != nullptr && options_.policy.kind != PolicyKind::kInterleave) {
+    loop_.keep_marks(machine_now());
+    pressed_ =
+        limit_.presses(now, core_.present_pages(), core_.low_pages.load(std::memory_order_relaxed));
+  }
+  if (!pressed_) {
+    if (pressed_before) node_loop_.take_over(now);
     loop_.end_some_rests();
     node_loop_.tick(now);
+    return;
+  }
+  if (!pressed_before) loop_.take_over(now);
+  loop_.tick(now, machine_now());
+  if (now < next_books_) return;
+  next_books_ = now + kBooksEvery;
+  node_loop_.keep_books(now);
+}
+
+void Background::tick(Nanos now) {
+  if (core_.nodes != nullptr) {
+    place_or_store(now);
   } else if (only_interleaves()) {
     loop_.end_some_rests();
   } else {

@@ -18,6 +18,7 @@
 #include "runtime/fault_service.h"
 #include "runtime/hand_moves.h"
 #include "runtime/interleave.h"
+#include "runtime/limit_watch.h"
 #include "runtime/migration.h"
 #include "runtime/node_loop.h"
 #include "runtime/os/kernel_files.h"
@@ -171,6 +172,8 @@ class Background final : public LoopHost, private SlotMover {
   bool register_inherited();
   void bring_everything_home();
   Errno start_thread();
+  // The round of a chain of several tiers of nodes.
+  void place_or_store(Nanos now);
   void begin_interleaving();
   // Where the heap is interleaved as a whole and there is no chain of nodes to keep the books of.
   bool only_interleaves() const {
@@ -179,7 +182,7 @@ class Background final : public LoopHost, private SlotMover {
   void tick(Nanos now);
   Nanos pause_length() const {
     if (only_interleaves()) return seconds(1);
-    return core_.nodes != nullptr ? node_loop_.pause_length() : loop_.pause_length();
+    return core_.nodes != nullptr && !pressed_ ? node_loop_.pause_length() : loop_.pause_length();
   }
 
   PageblockTable table_;
@@ -202,6 +205,9 @@ class Background final : public LoopHost, private SlotMover {
   TieringLoop loop_{core_, migration_, *chosen_policy(), options_, *this};
   NodeTiers nodes_;
   NodeLoop node_loop_{core_, migration_, options_, *this};
+  LimitWatch limit_;
+  bool pressed_ = false;
+  Nanos next_books_{};
   HandMoves hand_{core_, migration_, loop_, *this, options_.tiers};
   HeapPolicy heap_policy_{kernel_files(), kernel_node_ops()};
   Drain drain_{core_,          migration_,   *this,         kernel_node_ops(),

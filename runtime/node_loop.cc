@@ -243,6 +243,19 @@ void NodeLoop::tick(Nanos now) {
   pause_ = std::clamp(Nanos{cost.v * (kRoundShare - 1)}, pause_, seconds(1));
 }
 
+void NodeLoop::keep_books(Nanos now) {
+  look(now);
+  last_ = now;
+}
+
+void NodeLoop::take_over(Nanos now) {
+  for (PlacedBlock& v : view_.blocks) {
+    v.watch = v.last = v.next = Watch::kNone;
+    v.home = core_.table.block(v.index).count(PageState::kParked) != 0;
+  }
+  last_ = now;
+}
+
 // What comes home, or all else. False: to be left off at once.
 bool NodeLoop::carry_out_all(const PlacementPlan& plan, bool home, bool* any) {
   for (std::size_t i = 0; i < plan.count; ++i) {

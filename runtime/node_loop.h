@@ -30,6 +30,10 @@ class NodeLoop {
   Errno init();
   // One round.
   void tick(Nanos now);
+  // Another loop has the word: only sees where the heap lies, for the books.
+  void keep_books(Nanos now);
+  // It had it until now: what it has left parked comes home, and is watched anew.
+  void take_over(Nanos now);
   Nanos pause_length() const { return pause_; }
   // Pages below the first tier, by the last look. Any thread.
   std::uint64_t slow_pages() const { return slow_pages_.load(std::memory_order_relaxed); }

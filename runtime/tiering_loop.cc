@@ -144,7 +144,7 @@ void TieringLoop::end_some_rests() {
 }
 
 void TieringLoop::set_marks(const MemorySituation& situation) {
-  marks_ = derive_watermarks(options_.fast, situation);
+  marks_ = derive_watermarks(budget_, situation);
   const bool limited = marks_.fast_bytes != 0;
   core_.high_pages.store(limited ? marks_.high_bytes / kPageSize : UINT64_MAX,
                          std::memory_order_relaxed);
@@ -155,6 +155,28 @@ void TieringLoop::set_marks(const MemorySituation& situation) {
       std::memory_order_relaxed);
   // Stamps are 16 bits wide: their granularity grows with the heap so that they cover it twice.
   core_.stamp_shift.store(stamp_shift(situation.heap_bytes / kPageSize), std::memory_order_relaxed);
+}
+
+void TieringLoop::keep_marks(MemorySituation situation) {
+  situation.stuck_bytes = core_.table.resting_pages() * kPageSize;
+  situation.present_bytes = core_.present_pages() * kPageSize;
+  situation.heap_bytes =
+      situation.present_bytes +
+      (core_.table.total(PageState::kStored) + core_.table.total(PageState::kFilled)) * kPageSize;
+  situation.store_bytes = core_.store != nullptr ? core_.store->usage().resident_bytes : 0;
+  set_marks(situation);
+  manage_growth();
+}
+
+void TieringLoop::take_over(Nanos now) {
+  const std::uint32_t limit = core_.space.block_limit();
+  for (std::uint32_t i = 0; (i = core_.space.next_block(i)) < limit; ++i) {
+    Pageblock& block = core_.table.block({i});
+    if (!block.served() || block.count(PageState::kParked) == 0) continue;
+    blocks_[i].phase = BlockPhase::kParked;
+    blocks_[i].parked_since = now;
+  }
+  last_ = now;
 }
 
 void TieringLoop::tick(Nanos now, MemorySituation situation) {

@@ -23,13 +23,26 @@ class TieringLoop {
 
   TieringLoop(Core& core, Migration& migration, Policy& policy, const Options& options,
               LoopHost& host)
-      : core_(core), migration_(migration), policy_(policy), options_(options), host_(host) {}
+      : core_(core),
+        migration_(migration),
+        policy_(policy),
+        options_(options),
+        host_(host),
+        budget_(options.fast) {}
 
   // Memory for views and plans. ENOMEM.
   Errno init();
 
   // One round. `situation` with the machine's side filled in; the heap's side is measured here.
   void tick(Nanos now, MemorySituation situation);
+  // In a chain of several tiers of nodes another loop has the word, and FAST speaks of the first
+  // tier; this one is for the cgroup's limit alone.
+  void serve_the_limit_alone() { budget_ = FastBudget{}; }
+  // Keeps the marks that follow from the situation and has growth beyond them come as faults, for a
+  // loop that does not tick at this moment.
+  void keep_marks(MemorySituation situation);
+  // Another loop has planned until now: what is parked is taken as it is.
+  void take_over(Nanos now);
   // Registers what was carved since, if the heap could by now hold more than its budget.
   void manage_growth();
   // Has some of the pages that rested long enough tried again. A part of tick(), for whoever stands
@@ -61,6 +74,7 @@ class TieringLoop {
   Policy& policy_;
   const Options& options_;
   LoopHost& host_;
+  FastBudget budget_;
 
   BlockView* blocks_ = nullptr;  // one a pageblock of the Space; the policy's notes live here
   Step* steps_ = nullptr;

@@ -2,6 +2,8 @@
 
 #include <gtest/gtest.h>
 
+#include "runtime/limit_watch.h"
+
 namespace heaptier {
 namespace {
 
@@ -100,6 +102,20 @@ TEST(Budget, AFixedBudgetPutsWakingOffUntilItIsNear) {
   EXPECT_EQ(wake_threshold(o), 750 * kMiB);
   o.fast = bytes(8 * kMiB);
   EXPECT_EQ(wake_threshold(o), 64 * kMiB);
+}
+
+TEST(LimitWatch, PressesFromAnEighthBelowTheMarkAndForAWhileAfter) {
+  LimitWatch watch;
+  Nanos now = seconds(100);
+  EXPECT_FALSE(watch.presses(now, 1000, UINT64_MAX)) << "there is no limit";
+  EXPECT_FALSE(watch.presses(now, 6999, 8000));
+  EXPECT_TRUE(watch.presses(now, 7000, 8000));
+  EXPECT_TRUE(watch.presses(now + millis(4999), 100, 8000)) << "not to and fro";
+  EXPECT_FALSE(watch.presses(now + seconds(5), 100, 8000));
+  now = now + seconds(9);
+  EXPECT_TRUE(watch.presses(now, 9000, 8000));
+  EXPECT_FALSE(watch.presses(now, 9000, UINT64_MAX)) << "the limit has gone";
+  EXPECT_FALSE(watch.presses(now, 100, 8000));
 }
 
 }  // namespace
