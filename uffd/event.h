@@ -26,7 +26,8 @@ struct FaultEvent {
   bool wp = false;             // the page is present but write-protected; else it is absent
   std::uint32_t tid =
       0;  // who faulted; 0: unknown. May belong to another process (ptrace, process_vm_readv)
-  int cpu = -1;  // where that thread ran when the fault was taken up; -1: not known
+  int cpu = -1;         // where that thread ran when the fault was taken up; -1: not known
+  bool denied = false;  // the mapping does not allow the access, present or not (SIGSEGV)
 };
 
 enum class EventKind : std::uint8_t {

@@ -116,13 +116,14 @@ Access access_of([[maybe_unused]] const ucontext_t& context) {
 
 // --- The handler -------------------------------------------------------------------------------
 
-// False: the content is lost.
+// False: the content is lost, or nobody has taken it away.
 bool resolve(std::uintptr_t addr, const ucontext_t& context) {
   const Access access = access_of(context);
   FaultEvent event;
   event.address = round_down(addr, kPageSize);
   event.write = access.write;
-  event.wp = access.write && access.present;
+  event.denied = g_inline.config.signal == SIGSEGV;
+  event.wp = access.write && access.present && !event.denied;
   event.tid = door::thread_id();
   event.cpu = door::current_cpu();
   const unsigned worker = take_worker();
@@ -161,7 +162,8 @@ void chain(int sig, siginfo_t* info, void* context) {
   g_inline.application.read(&action);
   // Of the kernel's own making, and at this instruction (BUS_MCEERR_AO, memory lost elsewhere, is
   // not).
-  const bool by_fault = info->si_code > 0 && info->si_code != BUS_MCEERR_AO;
+  const bool elsewhere = sig == SIGBUS && info->si_code == BUS_MCEERR_AO;
+  const bool by_fault = info->si_code > 0 && !elsewhere;
   const bool handled =
       has(action, SA_SIGINFO) || (action.sa_handler != SIG_DFL && action.sa_handler != SIG_IGN);
   if (!handled) {
@@ -187,10 +189,11 @@ void chain(int sig, siginfo_t* info, void* context) {
   }
 }
 
-void on_sigbus(int sig, siginfo_t* info, void* context) {
+void on_signal(int sig, siginfo_t* info, void* context) {
   ErrnoKeeper keeper;
   const auto addr = reinterpret_cast<std::uintptr_t>(info->si_addr);
-  const bool ours = info->si_code == BUS_ADRERR && is_inline(addr);
+  const int code = sig == SIGBUS ? int{BUS_ADRERR} : int{SEGV_ACCERR};
+  const bool ours = info->si_code == code && is_inline(addr);
   if (ours && resolve(addr, *static_cast<ucontext_t*>(context))) return;
   chain(sig, info, context);
 }
@@ -199,6 +202,7 @@ void on_sigbus(int sig, siginfo_t* info, void* context) {
 
 Errno start_inline_faults(FaultSink& sink, const InlineConfig& config) {
   if (config.workers == 0 || config.workers > kMaxWorkers) return {EINVAL};
+  if (config.signal != SIGBUS && config.signal != SIGSEGV) return {EINVAL};
   if (g_inline.running.load(std::memory_order_acquire)) return {EBUSY};
   ErrnoKeeper keeper;
   g_inline.sink = &sink;
@@ -206,13 +210,13 @@ Errno start_inline_faults(FaultSink& sink, const InlineConfig& config) {
   g_inline.free_workers.store(~std::uint64_t{0} >> (kMaxWorkers - config.workers),
                               std::memory_order_relaxed);
   struct sigaction theirs {};
-  if (real_sigaction(SIGBUS, nullptr, &theirs) != 0) return {errno};
+  if (real_sigaction(config.signal, nullptr, &theirs) != 0) return {errno};
   g_inline.application.write(theirs);
   struct sigaction ours {};
-  ours.sa_sigaction = on_sigbus;
+  ours.sa_sigaction = on_signal;
   ours.sa_flags = SA_SIGINFO | SA_ONSTACK | SA_RESTART;
   sigfillset(&ours.sa_mask);
-  if (real_sigaction(SIGBUS, &ours, nullptr) != 0) return {errno};
+  if (real_sigaction(config.signal, &ours, nullptr) != 0) return {errno};
   g_inline.running.store(true, std::memory_order_release);
   return kOk;
 }
@@ -222,7 +226,7 @@ void stop_inline_faults() {
   ErrnoKeeper keeper;
   struct sigaction theirs;
   g_inline.application.read(&theirs);
-  real_sigaction(SIGBUS, &theirs, nullptr);
+  real_sigaction(g_inline.config.signal, &theirs, nullptr);
   for (Range& r : g_inline.ranges) {
     r.end.store(0, std::memory_order_release);
     r.taken.store(false, std::memory_order_release);
@@ -263,7 +267,7 @@ Errno remove_inline_range(std::uintptr_t at) {
 
 bool intercept_sigaction(int sig, const struct sigaction* action, struct sigaction* old,
                          int* result) {
-  if (sig != SIGBUS || !inline_faults_running()) return false;
+  if (!inline_faults_running() || sig != g_inline.config.signal) return false;
   // `old` may be the same object as `action`.
   struct sigaction before;
   g_inline.application.read(&before);

@@ -1,11 +1,12 @@
-// Inline mode: the faulting thread resolves its own fault in a SIGBUS handler. The fastest way
+// Inline mode: the faulting thread resolves its own fault in a signal handler. The fastest way
 // there is (3 us, scales with threads), but a system call on such memory fails with EFAULT: only
-// for heaps that the application declares user-only, or when asked for by name. Used with a port
-// opened in kInline mode.
+// for heaps that the application declares user-only, or when asked for by name. The signal is
+// SIGBUS where pages are away (with a port opened in kInline mode), SIGSEGV where access to them
+// was taken away (events with `denied` set).
 //
 // A signal's disposition belongs to the process, so there is one of these. The application's own
-// SIGBUS handler is kept here and called for every SIGBUS that is not ours, as the kernel would
-// have called it.
+// handler is kept here and called for every such signal that is not ours, as the kernel would have
+// called it.
 #pragma once
 
 #include <signal.h>
@@ -22,12 +23,13 @@ struct InlineConfig {
   unsigned first_worker =
       0;  // on_fault() gets worker numbers first_worker .. first_worker + workers - 1
   unsigned workers = 8;  // faults served at the same time, at most 64; more wait
+  int signal = SIGBUS;   // or SIGSEGV
   // libc's own sigaction; null: the one that the linker finds (a preloaded wrapper would ask us).
   int (*real_sigaction)(int, const struct sigaction*, struct sigaction*) = nullptr;
 };
 
-// Installs the handler. EBUSY: already there. `sink` outlives it. One thread at a time, as
-// stop_inline_faults.
+// Installs the handler. EBUSY: already there, for whichever signal. `sink` outlives it. One thread
+// at a time, as stop_inline_faults.
 Errno start_inline_faults(FaultSink& sink, const InlineConfig& config);
 // Gives the signal back to the application's handler. Requires: no inline range is left registered.
 void stop_inline_faults();
