@@ -34,8 +34,12 @@ class MemoryOps {
   virtual Errno reserve(std::uintptr_t hint, std::size_t bytes, std::uintptr_t* out) = 0;
   // Makes a reserved range readable and writable. ENOMEM under strict overcommit or a VMA limit.
   virtual Errno commit(std::uintptr_t at, std::size_t bytes) = 0;
-  // Makes a range inaccessible: a touch raises SIGSEGV.
+  // Makes a range inaccessible for good: a touch raises SIGSEGV.
   virtual Errno protect_none(std::uintptr_t at, std::size_t bytes) = 0;
+  // Takes access away from committed pages for a while (a touch raises SIGSEGV), or gives it back,
+  // to read and write. What they hold stays. ENOMEM: would need more mappings than a process may
+  // have; part of the range may be done.
+  virtual Errno set_access(std::uintptr_t at, std::size_t bytes, bool on) = 0;
   // Maps fresh zeroed, private, writable memory of heaptier's own (bootstrap heap, pool).
   virtual Errno map_private(std::size_t bytes, const char* name, std::uintptr_t* out) = 0;
   virtual Errno unmap(std::uintptr_t at, std::size_t bytes) = 0;

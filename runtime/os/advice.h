@@ -12,6 +12,8 @@ inline constexpr int kAdviceDontFork = 10;
 inline constexpr int kAdviceDontDump = 16;
 inline constexpr int kAdviceWipeOnFork = 18;
 inline constexpr int kAdviceCold = 20;      // of a part of a huge page: takes it apart
+inline constexpr int kAdviceFillRead = 22;  // as a read of each page would: Linux 5.14
+inline constexpr int kAdviceFillWrite = 23;
 inline constexpr int kAdviceCollapse = 25;  // Linux 6.1
 
 }  // namespace heaptier::os

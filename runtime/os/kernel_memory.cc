@@ -13,6 +13,7 @@
 
 #include "runtime/os/advice.h"
 #include "runtime/os/long_pins.h"
+#include "runtime/os/pagemap.h"
 #include "runtime/os/raw_syscall.h"
 
 #ifndef PR_SET_VMA
@@ -46,6 +47,11 @@ static_assert(os::kAdviceDontNeed == MADV_DONTNEED && os::kAdviceFree == MADV_FR
               os::kAdviceHuge == MADV_HUGEPAGE && os::kAdviceNoHuge == MADV_NOHUGEPAGE &&
               os::kAdviceDontFork == MADV_DONTFORK && os::kAdviceDontDump == MADV_DONTDUMP &&
               os::kAdviceCold == MADV_COLD);
+// Linux 5.14's, which older headers lack.
+#ifdef MADV_POPULATE_WRITE
+static_assert(os::kAdviceFillRead == MADV_POPULATE_READ &&
+              os::kAdviceFillWrite == MADV_POPULATE_WRITE);
+#endif
 
 // The system calls below go round the library's wrappers: mmap and friends are interposed by
 // preload/, and what heaptier does to its own memory is not the application's doing.
@@ -83,6 +89,11 @@ void KernelMemory::open_files() {
   std::uintptr_t next = 0;
   abilities_.pagemap_scan = true;
   abilities_.pagemap_scan = scan(at, kPageSize, &run, 1, &found, &next).ok() && found == 1;
+  if (!abilities_.pagemap_scan) {
+    page_flags_ = open("/proc/kpageflags", O_RDONLY | O_CLOEXEC);
+    abilities_.pagemap_read = true;
+    abilities_.pagemap_read = scan(at, kPageSize, &run, 1, &found, &next).ok() && found == 1;
+  }
   char buffer[kPageSize];
   iovec local{buffer, kPageSize};
   iovec remote{probe, kPageSize};
@@ -120,6 +131,11 @@ Errno KernelMemory::protect_none(std::uintptr_t at, std::size_t bytes) {
   if (os::raw_syscall(SYS_mprotect, at, bytes, PROT_NONE) != 0) return last_error();
   (void)advise(at, bytes, MADV_DONTDUMP);
   return kOk;
+}
+
+Errno KernelMemory::set_access(std::uintptr_t at, std::size_t bytes, bool on) {
+  const int protection = on ? PROT_READ | PROT_WRITE : PROT_NONE;
+  return os::raw_syscall(SYS_mprotect, at, bytes, protection) == 0 ? kOk : last_error();
 }
 
 Errno KernelMemory::map_private(std::size_t bytes, const char* name, std::uintptr_t* out) {
@@ -204,7 +220,10 @@ Errno KernelMemory::scan(std::uintptr_t at, std::size_t bytes, ScannedRun* out, 
                          std::size_t* found, std::uintptr_t* next) {
   *found = 0;
   *next = at;
-  if (!abilities_.pagemap_scan || pagemap_ < 0) return {ENOTSUP};
+  if (!abilities_.scans() || pagemap_ < 0) return {ENOTSUP};
+  if (!abilities_.pagemap_scan) {
+    return os::read_pagemap(pagemap_, page_flags_, at, bytes, out, max, found, next);
+  }
   constexpr std::size_t kBatch = 64;
   PageRegion regions[kBatch];
   const std::uintptr_t end = at + bytes;

@@ -8,8 +8,10 @@ namespace heaptier {
 // What the running kernel can do, found out once by trying.
 struct KernelAbilities {
   bool pagemap_scan = false;      // PAGEMAP_SCAN, Linux 6.7
+  bool pagemap_read = false;      // /proc/self/pagemap, in the older way
   bool batched_discard = false;   // process_madvise(DONTNEED) on oneself, Linux 6.13
   bool process_vm_readv = false;  // may be filtered by seccomp
+  bool scans() const { return pagemap_scan || pagemap_read; }
 };
 
 class KernelMemory final : public MemoryOps {
@@ -25,6 +27,7 @@ class KernelMemory final : public MemoryOps {
   Errno reserve(std::uintptr_t hint, std::size_t bytes, std::uintptr_t* out) override;
   Errno commit(std::uintptr_t at, std::size_t bytes) override;
   Errno protect_none(std::uintptr_t at, std::size_t bytes) override;
+  Errno set_access(std::uintptr_t at, std::size_t bytes, bool on) override;
   Errno map_private(std::size_t bytes, const char* name, std::uintptr_t* out) override;
   Errno unmap(std::uintptr_t at, std::size_t bytes) override;
   Errno advise(std::uintptr_t at, std::size_t bytes, int advice) override;
@@ -38,6 +41,7 @@ class KernelMemory final : public MemoryOps {
 
  private:
   int pagemap_ = -1;
+  int page_flags_ = -1;  // only where there is no PAGEMAP_SCAN
   int pidfd_ = -1;
   KernelAbilities abilities_{};
 };

@@ -27,6 +27,7 @@ class FakeMachine final : public MemoryOps, public FaultPort {
     bool pinned = false;
     bool mlocked = false;
     bool poisoned = false;
+    bool denied = false;  // access was taken away (set_access)
   };
 
   // Pages that do not exist here are absent. Registered or not: ranges by address.
@@ -65,6 +66,11 @@ class FakeMachine final : public MemoryOps, public FaultPort {
   }
   Errno commit(std::uintptr_t, std::size_t) override { return step("commit"); }
   Errno protect_none(std::uintptr_t, std::size_t) override { return step("protect_none"); }
+  Errno set_access(std::uintptr_t at, std::size_t bytes, bool on) override {
+    if (Errno e = step("set_access"); e.failed()) return e;
+    for (std::uintptr_t a = at; a < at + bytes; a += kPageSize) page(a).denied = !on;
+    return kOk;
+  }
   Errno map_private(std::size_t bytes, const char*, std::uintptr_t* out) override {
     if (Errno e = step("map_private"); e.failed()) return e;
     return map(0, bytes, out);
@@ -73,7 +79,8 @@ class FakeMachine final : public MemoryOps, public FaultPort {
   Errno advise(std::uintptr_t at, std::size_t bytes, int advice) override {
     if (Errno e = step("advise"); e.failed()) return e;
     if (advice == 4) drop(at, bytes);
-    return kOk;
+    const bool fill = advice == 22 || advice == 23;
+    return fill && page(at).denied ? Errno{EINVAL} : kOk;
   }
   Errno discard(const AddressRange* ranges, std::size_t count, std::size_t* done) override {
     *done = 0;

@@ -85,6 +85,7 @@ class FakeAddressSpace final : public MemoryOps {
   Errno map_private(std::size_t, const char*, std::uintptr_t*) override { return no(); }
   Errno advise(std::uintptr_t, std::size_t, int) override { return no(); }
   Errno protect_none(std::uintptr_t, std::size_t) override { return no(); }
+  Errno set_access(std::uintptr_t, std::size_t, bool) override { return no(); }
   Errno discard(const AddressRange*, std::size_t, std::size_t*) override { return no(); }
   Errno copy_pages(const std::uintptr_t*, std::size_t, void*, std::size_t*) override {
     return no();
