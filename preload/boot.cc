@@ -6,6 +6,7 @@
 #include "preload/fork_guard.h"
 #include "preload/libc_callers.h"
 #include "preload/process.h"
+#include "preload/signal_abi.h"
 #include "preload/thread_watch.h"
 #include "runtime/base/errno.h"
 #include "runtime/base/spinlock.h"
@@ -138,6 +139,7 @@ void tell_effective() {
   if (mode() == Mode::kNext) return;
   learn_libc_callers();
   watch_threads();
+  open_signals();
   allow_waking();
   if (the_process.options.heap == HeapKind::kMimalloc) {
     other_heap_wanted.store(

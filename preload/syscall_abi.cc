@@ -1,6 +1,6 @@
 // syscall(2) as a function: programs that go round libc's wrappers mostly go through it. What
-// changes mappings or makes processes is led to the wrappers, which tell the engine; everything
-// else is the kernel's, at once.
+// changes mappings or makes processes is led to the wrappers, which tell the engine, and so is what
+// becomes of a signal that is heaptier's; everything else is the kernel's, at once.
 #include <sys/syscall.h>
 #include <sys/types.h>
 
@@ -11,6 +11,7 @@
 #include "preload/fork_guard.h"
 #include "preload/next_function.h"
 #include "preload/process.h"
+#include "preload/raw_sigaction.h"
 #include "preload/thread_watch.h"
 #include "runtime/base/errno.h"
 #include "runtime/base/ports.h"
@@ -143,6 +144,11 @@ extern "C" __attribute__((visibility("default"))) long syscall(long number, ...)
       return munlock(pointer(a), size);
     case SYS_mlockall:
       return mlockall(static_cast<int>(a));
+    case SYS_rt_sigaction: {
+      long result = 0;
+      if (!stands_aside() && raw_sigaction(a, b, c, d, &result)) return result;
+      break;
+    }
     case SYS_exit:
       // Ends the thread; if it is the last of the application's, that is the end of the process.
       if (!stands_aside() && is_last_thread()) number = SYS_exit_group;

@@ -1,7 +1,6 @@
 #include "preload/thread_watch.h"
 
 #include <pthread.h>
-#include <signal.h>
 #include <threads.h>
 
 #include <atomic>
@@ -16,20 +15,12 @@
 #include "runtime/bootstrap_heap.h"
 #include "runtime/engine.h"
 #include "runtime/os/thread.h"
-#include "uffd/inline_faults.h"
 #include "uffd/thread_cpu.h"
-
-extern "C" {
-// The linker's: where this library begins in memory, and where its code ends.
-[[gnu::visibility("hidden")]] extern const char __ehdr_start;
-[[gnu::visibility("hidden")]] extern const char etext;
-}
 
 namespace heaptier::preload {
 namespace {
 
 using CreateThread = int(pthread_t*, const pthread_attr_t*, void* (*)(void*), void*);
-using ActOnSignal = int(int, const struct sigaction*, struct sigaction*);
 
 constinit NextFunction<CreateThread> create_thread{"pthread_create"};
 // Calls libc's own pthread_create, past ours.
@@ -37,14 +28,6 @@ constinit NextFunction<int(thrd_t*, thrd_start_t, void*)> create_c11_thread{"thr
 constinit NextFunction<int(pthread_mutex_t*, const pthread_mutexattr_t*)> init_mutex{
     "pthread_mutex_init"};
 constinit NextFunction<int(pthread_mutex_t*)> destroy_mutex{"pthread_mutex_destroy"};
-constinit NextFunction<ActOnSignal> act_on_signal{"sigaction"};
-constinit NextFunction<sighandler_t(int, sighandler_t)> set_signal{"signal"};
-
-// Our own handler is installed by this library itself, past the application's.
-bool is_own_code(std::uintptr_t caller) {
-  const auto start = reinterpret_cast<std::uintptr_t>(&__ehdr_start);
-  return caller - start < reinterpret_cast<std::uintptr_t>(&etext) - start;
-}
 
 // For heaptier's own threads, which do not fault.
 int create_own_thread(pthread_t* thread, const pthread_attr_t* attributes, void* (*routine)(void*),
@@ -219,29 +202,4 @@ HEAPTIER_EXPORT int pthread_mutex_destroy(pthread_mutex_t* mutex) noexcept {
   const int error = destroy_mutex.call(mutex);
   if (error == 0 && robust) pin_mutex(mutex, false);
   return error;
-}
-
-HEAPTIER_EXPORT int sigaction(int sig, const struct sigaction* action,
-                              struct sigaction* old) noexcept {
-  int result = 0;
-  const auto caller = reinterpret_cast<std::uintptr_t>(__builtin_return_address(0));
-  if (!heaptier::preload::is_own_code(caller) &&
-      heaptier::intercept_sigaction(sig, action, old, &result)) {
-    return result;
-  }
-  return heaptier::preload::act_on_signal.call(sig, action, old);
-}
-
-// libc's signal() has BSD semantics: restarted calls, the handler stays, its signal blocked
-// meanwhile.
-HEAPTIER_EXPORT sighandler_t signal(int sig, sighandler_t handler) noexcept {
-  struct sigaction action = {};
-  struct sigaction old = {};
-  action.sa_handler = handler;
-  action.sa_flags = SA_RESTART;
-  int result = 0;
-  if (heaptier::intercept_sigaction(sig, &action, &old, &result)) {
-    return result == 0 ? old.sa_handler : SIG_ERR;
-  }
-  return heaptier::preload::set_signal.call(sig, handler);
 }

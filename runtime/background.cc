@@ -2,6 +2,8 @@
 
 #include <algorithm>
 #include <bit>
+#include <cstdio>
+#include <cstring>
 
 #include "policies/registry.h"
 #include "runtime/bootstrap_heap.h"
@@ -14,6 +16,7 @@
 #include "runtime/os/kernel_nodes.h"
 #include "runtime/os/process.h"
 #include "runtime/os/thread.h"
+#include "uffd/features.h"
 #include "uffd/inline_faults.h"
 
 namespace heaptier {
@@ -114,7 +117,9 @@ Errno Background::start_thread() {
 Errno Background::start() {
   if (Errno e = start_thread(); e.failed()) return e;
   while (startup_.load(std::memory_order_acquire) == 0) os::futex_wait(startup_, 0, {-1});
-  return {startup_.load(std::memory_order_relaxed) == 1 ? 0 : startup_error_};
+  if (startup_.load(std::memory_order_relaxed) != 1) return {startup_error_};
+  if (!in_child_) give_notice();
+  return kOk;
 }
 
 void* Background::thread_main(void* self) {
@@ -122,7 +127,71 @@ void* Background::thread_main(void* self) {
   return nullptr;
 }
 
+// How hints are given is decided when the engine wakes, and a forked child goes on as its parent.
 Errno Background::open_port() {
+  if (core_.protection != nullptr) return use_protection();
+  const bool hide = options_.sampler == SamplerKind::kProtnone;
+  if (hide && nodes_.active()) {
+    if (options_.tiers.find(TierKind::kZpool) != nullptr) notice_ = Notice::kNoStore;
+    return use_protection();
+  }
+  const Errno e = use_userfaultfd();
+  if (e.ok() && hide) notice_ = Notice::kNoChain;
+  if (e.ok() || options_.sampler != SamplerKind::kAuto || !nodes_.active() || in_child_) return e;
+  core_.only_user_only = true;
+  if (use_protection().failed()) return e;
+  notice_ = Notice::kNotParked;
+  not_parked_ = e;
+  return kOk;
+}
+
+// No userfaultfd: pages are hidden where they are, by the threads that the engine has anyway.
+Errno Background::use_protection() {
+  if (Errno e = os::leave_descriptor_table(); e.failed()) return e;
+  auto& memory = static_cast<KernelMemory&>(core_.ops);
+  memory.open_files();
+  if (!memory.abilities().scans()) return {ENOTSUP};
+  if (core_.protection != nullptr) return kOk;
+  if (Errno e = protection_.init(os::most_mappings()); e.failed()) return e;
+  core_.protection = &protection_;
+  core_.park_base = core_.space.base();
+  core_.store = nullptr;
+  return kOk;
+}
+
+// One line, if it is not as the options ask. By a thread that has the application's descriptors.
+void Background::give_notice() const {
+  char line[768];
+  switch (notice_) {
+    case Notice::kNone:
+      return;
+    case Notice::kNoChain:
+      os::write_text(
+          "heaptier: HEAPTIER_SAMPLER=protnone needs a chain of memory nodes (HEAPTIER_TIERS); "
+          "pages "
+          "are parked instead\n");
+      return;
+    case Notice::kNoStore:
+      os::write_text(
+          "heaptier: with HEAPTIER_SAMPLER=protnone nothing is compressed: the zpool is left "
+          "out\n");
+      return;
+    case Notice::kNotParked:
+      break;
+  }
+  const char* const fix = remedy(probe());
+  std::snprintf(
+      line, sizeof line,
+      "heaptier: pages cannot be parked here (%s): memory is moved between nodes when asked "
+      "(heaptier_move, heaptier ctl drain), and placed only in heaps declared user-only%s. "
+      "Remedy: %s%s--sampler protnone (see its limits)\n",
+      std::strerror(not_parked_.code),
+      options_.tiers.find(TierKind::kZpool) != nullptr ? "; nothing is compressed" : "", fix,
+      fix[0] != '\0' ? "; or " : "");
+  os::write_text(line);
+}
+
+Errno Background::use_userfaultfd() {
   // Where application threads resolve faults they use the descriptors too, so these must be in
   // their table.
   if (!some_inline()) {
@@ -202,16 +271,23 @@ Errno Background::start_inline(unsigned first_worker) {
     InlineConfig config;
     config.first_worker = first_worker;
     config.workers = kInlineWorkers;
+    config.signal = core_.protection != nullptr ? SIGSEGV : SIGBUS;
     config.real_sigaction = os::signal_setter();
     if (Errno e = start_inline_faults(gated_, config); e.failed()) return e;
     if (Errno e = add_inline_range(core_.space.base(), core_.space.bytes()); e.failed()) return e;
-    if (Errno e = add_inline_range(core_.park_base, core_.space.bytes()); e.failed()) return e;
+    if (core_.protection == nullptr) {
+      if (Errno e = add_inline_range(core_.park_base, core_.space.bytes()); e.failed()) return e;
+    }
   }
   serving_inline_ = true;
   return kOk;
 }
 
 Errno Background::start_faults(bool in_child) {
+  if (core_.protection != nullptr) {
+    if (Errno e = make_workers(kInlineWorkers); e.failed()) return e;
+    return start_inline(0);
+  }
   if (core_.park_base == 0) {
     if (Errno e = core_.choose_park(os::address_limit() != 0); e.failed()) return e;
   }
@@ -405,7 +481,8 @@ void Background::rounds() {
   Nanos next_tick{};
   faults_seen_at_ = core_.ops.now();  // a fork's child may fault at once
   // Where the application shares the descriptors it could close them.
-  if (!some_inline()) control_.open(options_, in_child_, faults_seen_at_);
+  if (!some_inline() || core_.protection != nullptr)
+    control_.open(options_, in_child_, faults_seen_at_);
   ControlAnswersOf answers(*this);
   for (;;) {
     between_steps();

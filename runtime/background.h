@@ -115,7 +115,9 @@ class Background final : public LoopHost, private SlotMover {
   // In the child, instead of the next, where nothing has ever been demoted: ready for start() when
   // the child wakes.
   void sleep_in_child(bool stacks_reclaimed);
-  bool serving() const { return inline_mode() ? serving_inline_ : faults_.running(); }
+  bool serving() const {
+    return inline_mode() || core_.protection != nullptr ? serving_inline_ : faults_.running();
+  }
   // In the child: faults are served again when it returns true. False: every page is at home, for
   // good.
   bool restart_in_child(bool stacks_reclaimed);
@@ -139,7 +141,7 @@ class Background final : public LoopHost, private SlotMover {
   // The application has heaps that it declared user-only: theirs are. To be said before start();
   // later such memory is served by handlers, like any other.
   void expect_user_only() { user_only_ = true; }
-  // A touch of this page from a system call would get EFAULT.
+  // A touch of this page from a system call would get EFAULT. Where pages are parked.
   bool resolved_inline(std::uintptr_t at) const { return dual_.is_inline(at); }
 
  private:
@@ -157,6 +159,9 @@ class Background final : public LoopHost, private SlotMover {
   void run();
   void rounds();
   Errno open_port();
+  Errno use_userfaultfd();
+  Errno use_protection();
+  void give_notice() const;
   Errno start_faults(bool in_child);
   Errno start_inline(unsigned first_worker);
   bool some_inline() const { return inline_mode() || user_only_; }
@@ -195,6 +200,7 @@ class Background final : public LoopHost, private SlotMover {
   ShardedPort inline_port_;
   DualPort dual_{core_.space, core_.park_base};
   bool user_only_ = false;
+  Protection protection_{core_.space, core_.ops};
   FaultLoop faults_;
   FaultService service_{core_};
   Worker own_{};
@@ -230,6 +236,10 @@ class Background final : public LoopHost, private SlotMover {
   // 0: not yet; 1: ready; 2: refused. Futex.
   std::atomic<std::uint32_t> startup_{0};
   int startup_error_ = 0;
+  // What is not as the options ask, found out by the thread as it starts.
+  enum class Notice : std::uint8_t { kNone, kNoChain, kNoStore, kNotParked };
+  Notice notice_ = Notice::kNone;
+  Errno not_parked_{};
   // Futex: 0 run, 1 asked to stand still, 2 standing still.
   std::atomic<std::uint32_t> still_{0};
   bool in_child_ = false;

@@ -1,5 +1,7 @@
 #include "runtime/content.h"
 
+#include <algorithm>
+
 #include "runtime/os/advice.h"
 
 namespace heaptier {
@@ -29,8 +31,21 @@ void resign(Core& core, BlockIndex b) {
   if (core.space.owner_of(b) != Owner::kUserOnly || !block.served()) return;
   if (block.count(PageState::kUntouched) != kPagesPerBlock) return;
   block.registered.store(false, std::memory_order_release);
+  if (core.port == nullptr) return;
   (void)core.port->unregister_range(core.space.address_of(b), kPageblockSize);
   (void)core.port->unregister_range(core.park(first_page(b)), kPageblockSize);
+}
+
+// Access to those of the pages that are hidden. False: some could not be had.
+bool show_all(Core& core, PageIndex first, const PageWord* words, std::uint32_t n) {
+  bool all = true;
+  for (std::uint32_t i = 0; i < n;) {
+    std::uint32_t end = i;
+    while (end < n && words[end].state() == PageState::kParked) ++end;
+    if (end > i && core.protection->show({first.v + i}, end - i).failed()) all = false;
+    i = std::max(end, i + 1);
+  }
+  return all;
 }
 
 // Part of one managed pageblock: pages [first, first + n).
@@ -41,7 +56,7 @@ bool drop_in_block(Core& core, PageIndex first, std::uint32_t n) {
     block.huge.store(false, std::memory_order_relaxed);
     // A huge page in the park that loses a part: the rest is copied home when touched.
     if (n < kPagesPerBlock && block.count(PageState::kParked) != 0) {
-      block.residue.store(true, std::memory_order_release);
+      core.leave_residue(block);
     }
   }
   if (n == kPagesPerBlock) block.forget_pins();
@@ -60,14 +75,17 @@ bool drop_in_block(Core& core, PageIndex first, std::uint32_t n) {
       core.store->drop(SlotId{words[i].slot()});
   }
   bool released = true;
-  if (mapped) {
+  if (mapped || (parked && core.protection != nullptr)) {
     released =
         core.ops.advise(core.home(first), std::size_t{n} * kPageSize, os::kAdviceDontNeed).ok();
   }
-  if (parked && !block.residue.load(std::memory_order_relaxed)) {
+  bool hidden = false;  // and it stays so: its next touch shows it
+  if (parked && core.protection != nullptr) {
+    hidden = !show_all(core, first, words, n);
+  } else if (parked && !block.residue.load(std::memory_order_relaxed)) {
     if (core.ops.advise(core.park(first), std::size_t{n} * kPageSize, os::kAdviceDontNeed)
             .failed()) {
-      block.residue.store(true, std::memory_order_release);
+      core.leave_residue(block);
     }
   }
   if (!released) core.stats.errors_advise.add();
@@ -75,7 +93,8 @@ bool drop_in_block(Core& core, PageIndex first, std::uint32_t n) {
     const PageIndex p{first.v + i};
     const PageWord was = words[i];
     const PageState s = was.state();
-    if (s == PageState::kUntouched || s == PageState::kPoisoned) {
+    if (s == PageState::kUntouched || s == PageState::kPoisoned ||
+        (hidden && s == PageState::kParked)) {
       core.table.unlock(p, was);
     } else if (!released && (s == PageState::kResident || s == PageState::kClean)) {
       // The kernel would not (locked memory): it stays mapped with what it holds, like any
@@ -143,7 +162,7 @@ void forget_content(Core& core, std::uintptr_t at, std::size_t bytes) {
     const PageWord was = core.table.lock(p);
     const PageState s = was.state();
     if (s == PageState::kStored || s == PageState::kClean) core.store->drop(SlotId{was.slot()});
-    if (s == PageState::kParked) core.table.block(block_of(p)).residue.store(true);
+    if (s == PageState::kParked) core.leave_residue(core.table.block(block_of(p)));
     if (s == PageState::kUntouched || s == PageState::kPoisoned) {
       core.table.unlock(p, was);
     } else {

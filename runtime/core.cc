@@ -28,6 +28,21 @@ void Core::queue_clean(Probation& queue, PageIndex p) {
   settle(p, was, was.with_state(PageState::kResident).with_slot(0), stats.pages_recalled);
 }
 
+RunResult Core::take_away(PageIndex first, std::uint32_t pages, bool whole) {
+  const std::size_t bytes = std::size_t{pages} * kPageSize;
+  if (protection == nullptr) return port->move(park(first), home(first), bytes, false);
+  const Errno e = protection->hide(first, pages, whole);
+  if (e.code == ENOSPC) stats.hints_over_mappings.add();
+  return {e, e.ok() ? bytes : 0};
+}
+
+RunResult Core::bring_home(PageIndex first, std::uint32_t pages, bool wake) {
+  const std::size_t bytes = std::size_t{pages} * kPageSize;
+  if (protection == nullptr) return port->move(home(first), park(first), bytes, wake);
+  const Errno e = protection->show(first, pages);
+  return {e, e.ok() ? bytes : 0};
+}
+
 std::size_t Core::read_pages(const std::uintptr_t* from, std::size_t count, void* to) {
   std::size_t done = 0;
   reading_tid.store(os::thread_id(), std::memory_order_release);

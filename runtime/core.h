@@ -11,6 +11,7 @@
 #include "runtime/node_tiers.h"
 #include "runtime/pageblock_table.h"
 #include "runtime/probation.h"
+#include "runtime/protection.h"
 #include "runtime/tiers/store_tier.h"
 
 namespace heaptier {
@@ -34,10 +35,15 @@ struct Core {
   PageblockTable& table;
   MemoryOps& ops;
   Stats& stats;
-  StoreTier* store = nullptr;    // null: no store tier in the chain
-  NodeTiers* nodes = nullptr;    // null: one tier of nodes
-  FaultPort* port = nullptr;     // null until userfaultfd is open
-  std::uintptr_t park_base = 0;  // mirror of the Space: same offsets
+  StoreTier* store = nullptr;  // null: no store tier in the chain
+  NodeTiers* nodes = nullptr;  // null: one tier of nodes
+  FaultPort* port = nullptr;   // null until userfaultfd is open
+  // How a page is made to tell of its next touch: null, by parking it; else by hiding it, and there
+  // is no port. Set before the engine is awake.
+  Protection* protection = nullptr;
+  bool only_user_only = false;  // and only in heaps that were declared user-only
+  std::uintptr_t park_base =
+      0;  // mirror of the Space: same offsets. Where pages are hidden: itself
   bool park_claimed =
       false;  // as a whole, without access; else pageblock by pageblock (ensure_park)
   Probation
@@ -77,7 +83,11 @@ struct Core {
     return park_base + (space.address_of(p) - space.base());
   }
   bool in_park(std::uintptr_t addr) const {
-    return park_base != 0 && addr - park_base < space.bytes();
+    return park_base != 0 && protection == nullptr && addr - park_base < space.bytes();
+  }
+  // Whether pages of the block may be parked, or hidden.
+  bool may_park(BlockIndex b) const {
+    return !only_user_only || space.owner_of(b) == Owner::kUserOnly;
   }
   // Of an address at home or in the park: the one at home.
   std::uintptr_t home_of(std::uintptr_t addr) const {
@@ -120,6 +130,11 @@ struct Core {
     block.lazy_touched.store(true, std::memory_order_release);
     lazy_touched.store(true, std::memory_order_release);
   }
+  // The park holds frames of pages of the block that are at home, or dead: to be given back. A
+  // hidden page has no other frame than the one at home.
+  void leave_residue(Pageblock& block) const {
+    if (protection == nullptr) block.residue.store(true, std::memory_order_release);
+  }
   // Has a page that was just settled as clean wait its turn to leave. A full queue: it gives up its
   // copy instead, since nobody would ever come for it.
   void queue_clean(Probation& queue, PageIndex p);
@@ -132,6 +147,12 @@ struct Core {
   bool store_rests(Nanos now) const {
     return now.v < store_full_until.load(std::memory_order_relaxed);
   }
+
+  // Parks, or hides, present pages that the calling thread has locked; of one pageblock. `whole`:
+  // all of it, one huge page.
+  RunResult take_away(PageIndex first, std::uint32_t pages, bool whole);
+  // The way back; `wake` as FaultPort's.
+  RunResult bring_home(PageIndex first, std::uint32_t pages, bool wake);
 
   // MemoryOps::copy_pages of pages that the calling thread has locked. Returns how many were read;
   // errors counted. One thread at a time.

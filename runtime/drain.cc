@@ -218,7 +218,9 @@ void Drain::vacate(BlockIndex b) {
   const std::uint64_t before = moved_in_step_;
   const std::uintptr_t home = core_.space.address_of(b);
   const Pageblock& block = core_.table.block(b);
-  if (core_.park_base != 0 && block.count(PageState::kParked) != 0) {
+  if (core_.protection != nullptr && block.count(PageState::kParked) != 0) {
+    (void)migration_.unpark(b);
+  } else if (core_.park_base != 0 && block.count(PageState::kParked) != 0) {
     (void)vacate_range(b, core_.park(first_page(b)), false);
   }
   if (vacate_range(b, home, true)) (void)vacate_range(b, home, false);

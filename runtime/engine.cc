@@ -6,6 +6,7 @@
 
 #include "runtime/background.h"
 #include "runtime/bootstrap_heap.h"
+#include "runtime/hidden_pages.h"
 #include "runtime/include/heaptier/heaptier.h"
 #include "runtime/os/advice.h"
 #include "runtime/os/process.h"
@@ -135,6 +136,7 @@ int Engine::bring_back(std::uintptr_t at, std::size_t bytes) {
   Background* bg = background();
   if (bg == nullptr) return 0;
   Core& core = bg->core();
+  if (core.protection != nullptr) return show_hidden(core, bg->gate(), at, bytes);
   int back = 0;
   char* scratch = static_cast<char*>(bootstrap::allocate(kPageSize, kPageSize));
   if (scratch == nullptr) return -ENOMEM;

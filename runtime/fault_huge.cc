@@ -44,6 +44,10 @@ bool FaultService::touch_joined(PageIndex p, Worker& w, FaultReply* reply) {
     return true;
   }
   const auto give_back = [&] { core_.table.publish_joined(b, head, head.state(), head.stamp()); };
+  if (head.state() != PageState::kParked && core_.protection != nullptr) {
+    give_back();
+    return false;  // see denied()
+  }
   if (head.state() != PageState::kParked) {  // see lost()
     (void)filled_again(p, w);
     give_back();
@@ -66,7 +70,7 @@ bool FaultService::touch_joined(PageIndex p, Worker& w, FaultReply* reply) {
   }
   const bool noted = core_.nodes != nullptr;
   const bool anew = noted && note_huge_touch(block, core_.table.peek(p), w);
-  const RunResult r = core_.port->move(core_.home(first), core_.park(first), kPageblockSize, false);
+  const RunResult r = core_.bring_home(first, kPagesPerBlock, false);
   if (r.done != kPageblockSize) {
     PageWord words[kPagesPerBlock];
     core_.table.take_apart(b, words);
@@ -98,7 +102,7 @@ FaultReply FaultService::unpark_huge(PageIndex p, PageWord was, const Worker& w)
   const PageIndex first = first_page(b);
   const bool noted = core_.nodes != nullptr && !LazyMark{was.slot()}.is_waiting();
   const bool anew = noted && note_huge_touch(block, was, w);
-  const RunResult r = core_.port->move(core_.home(first), core_.park(first), kPageblockSize, false);
+  const RunResult r = core_.bring_home(first, kPagesPerBlock, false);
   if (r.done != kPageblockSize) return came_apart(p, was, r, w);
   bool marked = false;
   PageWord words[kPagesPerBlock];
@@ -126,7 +130,7 @@ FaultReply FaultService::came_apart(PageIndex p, PageWord was, RunResult moved, 
   Pageblock& block = core_.table.block(block_of(p));
   bool marked = false;
   block.huge.store(false, std::memory_order_relaxed);
-  block.residue.store(true, std::memory_order_relaxed);
+  core_.leave_residue(block);
   if (moved.error.code == EBUSY) core_.stats.refused_busy.add();
   // The kernel had split it and has moved a part: that part is at home.
   const auto part = static_cast<std::uint32_t>(moved.done / kPageSize);
@@ -148,7 +152,7 @@ FaultReply FaultService::came_apart(PageIndex p, PageWord was, RunResult moved, 
     core_.stats.faults_hint.add();
     return {FaultVerdict::kWake, core_.home(first), moved.done};
   }
-  if (part > 0) (void)core_.port->wake(core_.home(first), moved.done);
+  if (part > 0 && core_.port != nullptr) (void)core_.port->wake(core_.home(first), moved.done);
   block.gate.unlock();
   core_.table.unlock(p, was);
   return kBusyReply;  // comes back at once, to the copying branch

@@ -41,9 +41,10 @@ FaultReply FaultService::on_fault(const FaultEvent& event, unsigned worker) {
   if (core_.in_park(event.address)) return emptied_under_us(event.address);
   if (!core_.space.contains(reinterpret_cast<const void*>(event.address))) {  // NOLINT
     core_.stats.errors_events.add();
-    return kGoneReply;
+    return event.denied ? kLostReply : kGoneReply;
   }
   const PageIndex p = core_.space.page_at(event.address);
+  if (event.denied) return denied(p, event, w);
   if (!core_.table.managed(p)) return kBusyReply;  // being registered: its words come in a moment
   if (!event.wp && throttled(w)) return kBusyReply;
   if (!event.wp && core_.table.block(block_of(p)).compound.load(std::memory_order_acquire)) {
@@ -225,6 +226,29 @@ FaultReply FaultService::emptied_under_us(std::uintptr_t address) {
   return {FaultVerdict::kWake, address, kPageSize};
 }
 
+// SIGSEGV. Either the page is hidden; or it was, and another thread was quicker; or the application
+// may not touch it at all, which is a matter between it and the kernel.
+FaultReply FaultService::denied(PageIndex p, const FaultEvent& event, Worker& w) {
+  if (core_.protection == nullptr || !core_.table.managed(p)) return kLostReply;
+  FaultReply reply;
+  if (core_.table.block(block_of(p)).compound.load(std::memory_order_acquire) &&
+      touch_joined(p, w, &reply)) {
+    return reply;
+  }
+  PageWord was;
+  if (!core_.table.try_lock(p, &was)) {
+    core_.stats.faults_waited.add();
+    return kBusyReply;
+  }
+  if (was.state() == PageState::kParked) return unpark(p, was, w);
+  const bool open = core_.protection->open(p, event.write);
+  core_.table.unlock(p, was);
+  if (!open) return kLostReply;
+  core_.stats.faults.add();
+  core_.stats.faults_stale.add();
+  return wake(p);
+}
+
 // A small page that comes home. What is worth it is not migrated here and now, but soon, with
 // others, by the background thread: every call of move_pages has all CPUs empty their lists of
 // fresh pages and waits for each of them, which is nothing for a fault to wait for.
@@ -279,16 +303,16 @@ FaultReply FaultService::unpark(PageIndex p, PageWord was, const Worker& w) {
   // While the store takes a huge page apart its frames stay where they are (moving one would split
   // it page by page, 0.4 ms); the copy at home is what counts.
   if (!block.residue.load(std::memory_order_acquire)) {
-    r = core_.port->move(core_.home(p), core_.park(p), kPageSize, false);
+    r = core_.bring_home(p, 1, false);
   }
-  if (r.error.code == EBUSY || r.error.code == EINVAL) {
+  if (core_.protection == nullptr && (r.error.code == EBUSY || r.error.code == EINVAL)) {
     // Pinned there, shared with a forked child, or home is not writable at the moment: copy. The
     // frame is given back with the block's others.
     r = core_.port->copy(core_.home(p), reinterpret_cast<const void*>(core_.park(p)),  // NOLINT
                          kPageSize, false, false);
-    if (r.done == kPageSize) block.residue.store(true, std::memory_order_release);
+    if (r.done == kPageSize) core_.leave_residue(block);
   }
-  if (r.error.code == ENOENT) {
+  if (core_.protection == nullptr && r.error.code == ENOENT) {
     // No frame there: somebody emptied the park behind our back. It reads as zero.
     core_.stats.faults.add();
     core_.stats.faults_lost.add();

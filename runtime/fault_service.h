@@ -1,6 +1,9 @@
 // What happens when the application touches a page that is not there: the other half of every
 // demotion.
 //
+// Where pages are hidden and not away (protection.h) the same is asked about access that was
+// denied: then kLost says that it was not us who took it.
+//
 // Thread rule: on_fault from any number of threads, each with a worker of its own. It never waits
 // for a page: locked pages are answered kBusy. It touches no managed memory and allocates nothing.
 #pragma once
@@ -44,6 +47,7 @@ class FaultService final : public FaultSink {
   FaultReply refill(PageIndex p, PageWord was, Worker& w);
   FaultReply written(PageIndex p, PageWord was);
   FaultReply emptied_under_us(std::uintptr_t address);
+  FaultReply denied(PageIndex p, const FaultEvent& event, Worker& w);
 
   std::uint32_t window_for(PageIndex p);
   bool throttled(Worker& w);

@@ -158,6 +158,7 @@ void Background::adopt_inherited_pages() {
 
 // Registers runs of managed pageblocks, home and park. Called by the child's new thread.
 bool Background::register_inherited() {
+  if (core_.protection != nullptr) return true;  // nothing to register
   const std::uint32_t limit = core_.space.block_limit();
   for (std::uint32_t b = 0; b < limit;) {
     if (!table_.block({b}).served()) {
@@ -187,6 +188,10 @@ void Background::bring_everything_home() {
   const std::uint32_t limit = core_.space.block_limit();
   for (std::uint32_t b = 0; (b = core_.space.next_block(b)) < limit; ++b) {
     if (table_.block({b}).words.load(std::memory_order_relaxed) == nullptr) continue;
+    if (core_.protection != nullptr) {
+      (void)migration_.unpark(BlockIndex{b});
+      continue;
+    }
     for (std::uint32_t i = 0; i < kBlockPages; ++i) {
       const PageIndex p{first_page({b}).v + i};
       const PageWord was = table_.peek(p);
@@ -224,6 +229,7 @@ void Background::bring_everything_home() {
       }
     }
   }
+  if (core_.protection != nullptr) return;
   os::write_text(
       "heaptier: a forked child may not use userfaultfd: its pages were brought back, tiering is "
       "off "

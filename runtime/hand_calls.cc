@@ -9,6 +9,7 @@
 #include "runtime/bootstrap_heap.h"
 #include "runtime/engine.h"
 #include "runtime/hand_moves.h"
+#include "runtime/hidden_pages.h"
 #include "runtime/include/heaptier/heaptier.h"
 #include "runtime/os/kernel_nodes.h"
 #include "runtime/page_spot.h"
@@ -167,7 +168,9 @@ int Engine::nodes(std::uintptr_t at, std::size_t bytes, int* nodes) {
       if (spot.kind != PageSpot::Kind::kMapped) {
         node = code_of(spot.kind);
       } else if (node < 0) {
-        node = node_of(page, *space_, table, park_base);
+        const bool hides = bg != nullptr && bg->core().protection != nullptr;
+        const bool there = !hides || show_to_find(bg->core(), bg->gate(), page);
+        node = there ? node_of(page, *space_, table, park_base) : -ENOENT;
       }
       nodes[done + i] = node;
     }

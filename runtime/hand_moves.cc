@@ -127,6 +127,7 @@ bool HandMoves::is_present(std::uintptr_t at, ScannedRun* run) {
 
 void HandMoves::see(std::uintptr_t page, ScannedRun* run, Entry* e) {
   const PageSpot spot = PageSpot::of(page, core_.space, &core_.table, core_.park_base);
+  if (core_.protection != nullptr && spot.kind == PageSpot::Kind::kMapped) show(page);
   e->home = round_down(page, kPageSize);
   e->kind = spot.kind;
   e->at = spot.at;
@@ -135,6 +136,17 @@ void HandMoves::see(std::uintptr_t page, ScannedRun* run, Entry* e) {
   if (spot.kind != PageSpot::Kind::kMapped || !is_present(spot.at, run)) return;
   e->huge = run->huge;
   e->node = 0;
+}
+
+// Old kernels neither find nor move hidden pages.
+void HandMoves::show(std::uintptr_t page) {
+  const PageIndex p = core_.space.page_at(page);
+  if (!core_.table.managed(p)) return;
+  const PageWord word = core_.table.peek(p);
+  if (word.state() != PageState::kParked) return;
+  const bool waits = LazyMark{word.slot()}.is_waiting();
+  (void)migration_.unpark(block_of(p),
+                          waits ? Migration::Unpark::kAll : Migration::Unpark::kNotLazy);
 }
 
 void HandMoves::see_again(Entry* e) {
@@ -224,6 +236,8 @@ void HandMoves::decide(HandGoal goal, Entry* e) {
   const Pageblock& block = core_.table.block(block_at(e->home));
   if (block.pins.load(std::memory_order_relaxed) != 0) {
     e->status = -EPERM;
+  } else if (is_store(e->want) && core_.protection != nullptr) {
+    e->status = -ENOTSUP;
   } else if (is_store(e->want)) {
     const bool locked = block.pinned() || core_.retired.load(std::memory_order_relaxed);
     if (locked) {
@@ -359,7 +373,10 @@ int HandMoves::move_in_pieces(std::uintptr_t page, int tier) {
   Pageblock& block = core_.table.block(b);
   if (block.pinned() || !host_.ready_for_faults() || migration_.manage(b).failed()) return -ENOSPC;
   if (block.count(PageState::kParked) != 0) (void)migration_.unpark(b);
-  if (migration_.park(b, Parking::kAsked, {0, 1}).moved == 0) return -ENOSPC;
+  const bool apart = core_.protection != nullptr
+                         ? migration_.split_at_home(b)
+                         : migration_.park(b, Parking::kAsked, {0, 1}).moved != 0;
+  if (!apart) return -ENOSPC;
   core_.stats.huge_split.add();
   HandBatch part;
   part.goal = HandGoal::kTiers;

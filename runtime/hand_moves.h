@@ -66,6 +66,7 @@ class HandMoves {
   std::size_t serve_some(HandBatch& batch, std::size_t from);
   void see(std::uintptr_t page, ScannedRun* run, Entry* e);
   void see_again(Entry* e);
+  void show(std::uintptr_t page);
   void find(Entry* entries, std::size_t count);
   void look_up(Entry* entries, std::size_t count);
   int place_of(const Entry& e) const;

@@ -48,7 +48,7 @@ MoveOutcome Migration::park_huge(BlockIndex b) {
     outcome.raced = 1;
     return outcome;
   }
-  const RunResult r = core_.port->move(core_.park(first), core_.home(first), kPageblockSize, false);
+  const RunResult r = core_.take_away(first, kBlockPages, true);
   if (r.done != kPageblockSize) {
     if (joined) core_.table.take_apart(b, words);
     return park_refused(b, r, words, stamp);
@@ -87,7 +87,7 @@ MoveOutcome Migration::park_refused(BlockIndex b, RunResult r, const PageWord* w
     // Lies in two mappings, or the application has emptied a part: not one huge page.
     block.huge.store(false, std::memory_order_relaxed);
     outcome.raced = 1;
-  } else {
+  } else if (r.error.code != ENOSPC) {
     core_.stats.errors_move.add();
     outcome.failed = true;
   }
@@ -134,7 +134,7 @@ bool Migration::unpark_huge(BlockIndex b, Unpark how, MoveOutcome* outcome) {
   }
   RunResult r{kOk, 0};
   if (joined || held == kBlockPages) {
-    r = core_.port->move(core_.home(first), core_.park(first), kPageblockSize, true);
+    r = core_.bring_home(first, kBlockPages, true);
   }
   // All, none, or what a split left.
   const auto home = static_cast<std::uint32_t>(r.done / kPageSize);
@@ -161,7 +161,7 @@ bool Migration::unpark_huge(BlockIndex b, Unpark how, MoveOutcome* outcome) {
     return true;
   }
   block.huge.store(false, std::memory_order_relaxed);
-  block.residue.store(true, std::memory_order_release);
+  core_.leave_residue(block);
   return false;
 }
 
@@ -171,7 +171,7 @@ MoveOutcome Migration::park_split(BlockIndex b) {
   SpinGuard gate(block.gate);
   if (block.count(PageState::kParked) != 0 &&
       block.huge.exchange(false, std::memory_order_relaxed)) {
-    block.residue.store(true, std::memory_order_release);
+    core_.leave_residue(block);
     core_.stats.huge_split.add();
   }
   return outcome;

@@ -40,7 +40,10 @@ Errno Migration::scan(BlockIndex b, std::uint16_t* present, bool* huge) {
 
 Errno Migration::manage(BlockIndex b) {
   Pageblock& block = core_.table.block(b);
-  if (block.served()) return kOk;
+  if (block.served()) {
+    if (core_.protection != nullptr) look_again(b);
+    return kOk;
+  }
   if (block.words.load(std::memory_order_relaxed) != nullptr) return manage_again(b);
   std::atomic<std::uint64_t>* words = core_.table.make_words();
   if (words == nullptr) {
@@ -99,8 +102,9 @@ Errno Migration::manage_again(BlockIndex b) {
   return kOk;
 }
 
-// Has the faults of home and park come to us.
+// Has the faults of home and park come to us. Hidden pages tell by themselves.
 Errno Migration::enlist(BlockIndex b) {
+  if (core_.protection != nullptr) return kOk;
   const std::uintptr_t home = core_.space.address_of(b);
   const std::uintptr_t park = core_.park(first_page(b));
   Errno e = core_.ensure_park(b);
@@ -114,10 +118,45 @@ Errno Migration::enlist(BlockIndex b) {
 }
 
 void Migration::delist(BlockIndex b) {
+  if (core_.protection != nullptr) return;
   const std::uintptr_t home = core_.space.address_of(b);
   (void)core_.port->unregister_range(home, kPageblockSize);
   (void)core_.port->unregister_range(core_.park(first_page(b)), kPageblockSize);
   (void)core_.port->wake(home, kPageblockSize);
+}
+
+// Where nobody is told of first touches: sees which pages have come since, and whether they are one
+// huge page.
+void Migration::look_again(BlockIndex b) {
+  Pageblock& block = core_.table.block(b);
+  SpinGuard gate(block.gate);
+  if (block.count(PageState::kParked) != 0) return;
+  bool huge = false;
+  const Errno e = each_present(b, &huge, [&](std::uint32_t page) {
+    const PageIndex p{first_page(b).v + page};
+    PageWord was = core_.table.peek(p);
+    if (was.state() != PageState::kUntouched || !core_.table.try_lock(p, &was)) return;
+    if (was.state() == PageState::kUntouched) {
+      core_.settle(p, was, PageWord{}.with_state(PageState::kResident), core_.stats.pages_found);
+    } else {
+      core_.table.unlock(p, was);
+    }
+  });
+  if (e.ok()) block.huge.store(huge, std::memory_order_relaxed);
+}
+
+bool Migration::split_at_home(BlockIndex b) {
+  Pageblock& block = core_.table.block(b);
+  SpinGuard gate(block.gate);
+  if (!make_a_part_cold(b)) return false;
+  block.huge.store(false, std::memory_order_relaxed);
+  return true;
+}
+
+// Taking access from a part of a huge page leaves it one page to those who move it. The kernel
+// takes one apart of which a part is to be cold.
+bool Migration::make_a_part_cold(BlockIndex b) {
+  return core_.ops.advise(core_.space.address_of(b), kPageSize, os::kAdviceCold).ok();
 }
 
 // Calls `found` with each page of the block that is present; *huge: they are one huge page.
@@ -154,7 +193,7 @@ void Migration::clear_residue(BlockIndex b) {
 // With the gate held.
 void Migration::release_residue(BlockIndex b) {
   Pageblock& block = core_.table.block(b);
-  if (block.count(PageState::kParked) != 0) return;
+  if (core_.protection != nullptr || block.count(PageState::kParked) != 0) return;
   if (core_.ops.advise(core_.park(first_page(b)), kPageblockSize, os::kAdviceDontNeed).ok()) {
     block.residue.store(false, std::memory_order_release);
   }
@@ -178,8 +217,7 @@ void Migration::move_runs(BlockIndex b, const PageWord* words, const bool* held,
     while (i < end) {
       const PageIndex p{first.v + i};
       const std::uint32_t run = end - i < n ? end - i : n;
-      const RunResult r =
-          core_.port->move(core_.park(p), core_.home(p), std::size_t{run} * kPageSize, false);
+      const RunResult r = core_.take_away(p, run, false);
       const auto done = static_cast<std::uint32_t>(r.done / kPageSize);
       for (std::uint32_t k = 0; k < done; ++k) {
         const PageWord parked =
@@ -212,7 +250,7 @@ void Migration::move_runs(BlockIndex b, const PageWord* words, const bool* held,
       if (busy) {
         ++outcome->busy;
         core_.stats.refused_busy.add();
-      } else {
+      } else if (r.error.code != ENOSPC) {
         core_.stats.errors_move.add();
         outcome->failed = true;
       }
@@ -224,13 +262,15 @@ void Migration::move_runs(BlockIndex b, const PageWord* words, const bool* held,
 MoveOutcome Migration::park(BlockIndex b, Parking how, PageSpan span) {
   Pageblock& block = core_.table.block(b);
   MoveOutcome outcome;
-  if (block.pinned()) return outcome;
+  if (!core_.may_park(b)) return outcome;
   clear_residue(b);
   if (block.residue.load(std::memory_order_relaxed)) return outcome;
   SpinGuard gate(block.gate);
+  if (block.pinned()) return outcome;
   if (block.huge.load(std::memory_order_relaxed) && span.n < kBlockPages) {
     if (block.count(PageState::kParked) != 0) return outcome;
     block.huge.store(false, std::memory_order_relaxed);  // asked for a part: the kernel splits it
+    if (core_.protection != nullptr) (void)make_a_part_cold(b);
   }
   if (block.huge.load(std::memory_order_relaxed)) {
     if (block.count(PageState::kParked) != 0) return outcome;  // already out
@@ -275,12 +315,12 @@ void Migration::bring_home(PageIndex p, PageWord was, PageWord now, Counter& flo
   Pageblock& block = core_.table.block(block_of(p));
   RunResult r{{EBUSY}, 0};
   if (!block.residue.load(std::memory_order_relaxed)) {
-    r = core_.port->move(core_.home(p), core_.park(p), kPageSize, true);
+    r = core_.bring_home(p, 1, true);
   }
-  if (r.error.code == EBUSY || r.error.code == EINVAL) {
+  if (core_.protection == nullptr && (r.error.code == EBUSY || r.error.code == EINVAL)) {
     r = core_.port->copy(core_.home(p), reinterpret_cast<const void*>(core_.park(p)),  // NOLINT
                          kPageSize, false, true);
-    if (r.done == kPageSize) block.residue.store(true, std::memory_order_relaxed);
+    if (r.done == kPageSize) core_.leave_residue(block);
   }
   if (r.error.code == ENOENT) {
     core_.settle(p, was, PageWord{}, core_.stats.pages_freed_parked);
@@ -301,7 +341,7 @@ MoveOutcome Migration::store(BlockIndex b, std::uint32_t max, Evictor who, PageS
   // it means it.
   const bool reclaim =
       who != Evictor::kAsked && core_.space.mobility_of(b) == Mobility::kReclaimable;
-  if (core_.store == nullptr && !reclaim) {
+  if (core_.protection != nullptr || (core_.store == nullptr && !reclaim)) {
     outcome.store_full = true;
     return outcome;
   }
@@ -318,7 +358,7 @@ MoveOutcome Migration::store(BlockIndex b, std::uint32_t max, Evictor who, PageS
     // Taken apart from here on: touches copy their page home and leave the frames to be released
     // together.
     if (block.huge.exchange(false, std::memory_order_relaxed)) core_.stats.huge_split.add();
-    block.residue.store(true, std::memory_order_release);
+    core_.leave_residue(block);
   }
   AddressRange frames[kPagesPerBlock];
   std::size_t frame_runs = 0;
@@ -387,7 +427,7 @@ MoveOutcome Migration::store(BlockIndex b, std::uint32_t max, Evictor who, PageS
     std::size_t done = 0;
     if (core_.ops.discard(frames, frame_runs, &done).failed()) {
       core_.stats.errors_discard.add();
-      block.residue.store(true, std::memory_order_release);
+      core_.leave_residue(block);
     }
   }
   return outcome;
@@ -557,8 +597,7 @@ void Migration::bring_some_home(PageIndex first, const PageWord* was, const Page
                                 std::uint32_t n, MoveOutcome* outcome) {
   std::uint32_t done = 0;
   if (n > 1 && !core_.table.block(block_of(first)).residue.load(std::memory_order_relaxed)) {
-    const RunResult r =
-        core_.port->move(core_.home(first), core_.park(first), std::size_t{n} * kPageSize, true);
+    const RunResult r = core_.bring_home(first, n, true);
     done = static_cast<std::uint32_t>(r.done / kPageSize);
     core_.settle_all(first, was, now, done, core_.stats.pages_unparked_other);
   }

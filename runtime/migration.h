@@ -80,7 +80,8 @@ class Migration {
  public:
   Migration(Core& core, Worker& worker) : core_(core), worker_(worker) {}
 
-  // Registers the pageblock with userfaultfd and takes stock of its pages. Idempotent.
+  // Registers the pageblock with userfaultfd and takes stock of its pages, where they are hidden
+  // each time anew. Idempotent.
   Errno manage(BlockIndex b);
   // Moves resident pages of the block to the park: a huge page in one piece, small ones in runs.
   MoveOutcome park(BlockIndex b, Parking how, PageSpan span = {});
@@ -95,6 +96,8 @@ class Migration {
   // they become clean and leave later by discard.h. *next: where to go on; kPagesPerBlock at the
   // end.
   MoveOutcome copy_out(BlockIndex b, std::uint32_t* next, CopyOut which);
+  // Takes a huge page apart that is at home, without touching it. False: the kernel would not.
+  bool split_at_home(BlockIndex b);
   // Everything parked comes home; kToRest: because it would not shrink (rest.h); kNotLazy: but what
   // is to move at its next touch, of small pages (lazy_mark.h).
   enum class Unpark : std::uint8_t { kAll, kToRest, kNotLazy };
@@ -116,6 +119,9 @@ class Migration {
   MoveOutcome gather(BlockIndex b);
   // Makes a dense block that is not registered one huge page.
   MoveOutcome collapse(BlockIndex b);
+  // Takes stock of a managed block anew, where first touches do not come to us (protection.h). Not
+  // while some of it is parked.
+  void look_again(BlockIndex b);
   // Counts the present pages of an unmanaged block.
   Errno scan(BlockIndex b, std::uint16_t* present, bool* huge);
   Worker& worker() { return worker_; }
@@ -130,6 +136,14 @@ class Migration {
     std::uint8_t most_on = 0;  // the node
   };
 
+  // Of a block whose pages are hidden.
+  struct Hidden {
+    bool any = false;
+    WatchClock::Mark since;
+  };
+
+  Hidden show_for_move(BlockIndex b);
+  void hide_after_move(BlockIndex b, const Hidden& hidden);
   Errno manage_again(BlockIndex b);
   Places find_places(BlockIndex b, std::uint32_t every, bool note);
   MovedPages move_to(int node, PagesOnMove* list, bool huge, Counter& flow);
@@ -138,6 +152,7 @@ class Migration {
   bool still_huge(BlockIndex b);
   Errno enlist(BlockIndex b);
   void delist(BlockIndex b);
+  bool make_a_part_cold(BlockIndex b);
   template <class Found>
   Errno each_present(BlockIndex b, bool* huge, Found found);
   MoveOutcome park_huge(BlockIndex b);

@@ -60,7 +60,7 @@ void NodeLoop::look_at(BlockIndex b, Nanos now) {
   }
   // Interleaving settles the place of all pages.
   const bool interleaved = options_.policy.kind == PolicyKind::kInterleave;
-  v.movable = notes.located && !block.stays() && !interleaved;
+  v.movable = notes.located && !block.stays() && !interleaved && core_.may_park(b);
   v.tier = block.tier.load(std::memory_order_relaxed);
   v.slow = block.slow.load(std::memory_order_relaxed);
   v.huge = block.huge.load(std::memory_order_relaxed);
@@ -138,6 +138,8 @@ void NodeLoop::find_place(BlockIndex b) {
     if (migration_.scan(b, &notes.resident, &huge).failed()) notes.resident = 0;
     block.huge.store(huge, std::memory_order_relaxed);
     if (notes.resident == 0) return;
+  } else if (core_.protection != nullptr) {
+    migration_.look_again(b);
   }
   migration_.locate(b);
   notes.located = !core_.nodes->bound(core_.space.address_of(b));

@@ -21,6 +21,8 @@ void Migration::locate(BlockIndex b) {
   Pageblock& block = core_.table.block(b);
   const bool huge = block.huge.load(std::memory_order_relaxed);
   const bool managed = block.words.load(std::memory_order_acquire) != nullptr;
+  // Old kernels do not say where hidden pages are (Linux 6.1).
+  if (core_.protection != nullptr && block.count(PageState::kParked) != 0) return;
   const std::uint32_t every = huge ? kBlockPages / kProbes : managed ? 8 : 32;
   Places places = find_places(b, every, false);
   if (places.found == 0) {
@@ -111,6 +113,24 @@ void Migration::note_arrived(BlockIndex b, const PagesOnMove& list, unsigned tie
   }
 }
 
+// Old kernels do not move hidden pages (Linux 6.1), and who touches one that is being moved waits
+// for the move when it is not hidden. What waits to move at its next touch stays as it is.
+Migration::Hidden Migration::show_for_move(BlockIndex b) {
+  Pageblock& block = core_.table.block(b);
+  if (core_.protection == nullptr || block.count(PageState::kParked) == 0) return {};
+  const Hidden hidden{true,
+                      {block.parked_at.load(std::memory_order_relaxed),
+                       block.parked_faults.load(std::memory_order_relaxed)}};
+  (void)unpark(b, Unpark::kNotLazy);
+  return hidden;
+}
+
+// A huge page that was watched goes on being watched, as if nothing had been.
+void Migration::hide_after_move(BlockIndex b, const Hidden& hidden) {
+  if (!hidden.any || park(b, Parking::kAll).moved == 0) return;
+  note_parked(core_.table.block(b), hidden.since);
+}
+
 MoveOutcome Migration::promote(BlockIndex b, Wanted what, Gap soon) {
   NodeTiers& nodes = *core_.nodes;
   Pageblock& block = core_.table.block(b);
@@ -130,6 +150,7 @@ MoveOutcome Migration::promote(BlockIndex b, Wanted what, Gap soon) {
     }
   }
   if (list.count == 0) return outcome;
+  show_for_move(b);
   const std::uint32_t each = huge ? kBlockPages : 1;
   if (target < 0) {
     core_.stats.nodes_refused_full.add(list.count * each);
@@ -173,6 +194,7 @@ MoveOutcome Migration::balance(BlockIndex b) {
     core_.stats.nodes_refused_full.add(pages);
     return outcome;
   }
+  show_for_move(b);
   const MovedPages moved =
       move_to(static_cast<int>(target), &list, huge, core_.stats.nodes_balanced);
   outcome.moved = moved.moved;
@@ -258,6 +280,7 @@ MoveOutcome Migration::demote(BlockIndex b, unsigned tier) {
     if (!huge && tier == 1 && !lies_above(block, word)) continue;  // there already, or below it
     list.add(s == PageState::kParked ? core_.park(p) : core_.home(p));
   }
+  const Hidden hidden = show_for_move(b);
   const std::size_t found = list.count;
   const int from = leave_those_below(tier, &list);
   if (list.count == 0) {
@@ -273,6 +296,7 @@ MoveOutcome Migration::demote(BlockIndex b, unsigned tier) {
   }
   const MovedPages pages = move_to(target, &list, huge, core_.stats.nodes_demoted);
   outcome.moved = pages.moved;
+  if (huge) hide_after_move(b, hidden);
   if (!huge) {
     note_arrived(b, list, tier, pages);
   } else if (pages.arrived() != 0) {

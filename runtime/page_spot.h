@@ -32,10 +32,13 @@ struct PageSpot {
       return {};
     }
     if (table == nullptr || !table->managed(p)) return {Kind::kMapped, home};
+    const bool hidden_at_home = park_base == space.base();  // protection.h
     switch (table->peek(p).state()) {
       case PageState::kUntouched:
-        // Of a block that is between two heaps the kernel fills pages by itself (content.cc).
-        return {table->block(b).served() ? Kind::kUntouched : Kind::kMapped, home};
+        // Of a block that is between two heaps the kernel fills pages by itself (content.cc), and
+        // where pages are hidden it always does.
+        return {table->block(b).served() && !hidden_at_home ? Kind::kUntouched : Kind::kMapped,
+                home};
       case PageState::kResident:
       case PageState::kClean:
         return {Kind::kMapped, home};

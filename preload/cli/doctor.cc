@@ -24,6 +24,16 @@ Finding library(const HostFacts& facts) {
           "reinstall heaptier, or set HEAPTIER_LIB to the path of libheaptier.so"};
 }
 
+// What is left where pages cannot be parked.
+std::string without_parking(const HostFacts& facts) {
+  Ranking derived;
+  rank_nodes(facts.topology, &derived);
+  if (derived.count < 2) return "nothing is tiered";
+  return "nothing is compressed; with a chain of nodes (--tiers) memory is moved when asked, and "
+         "placed "
+         "with --sampler protnone";
+}
+
 Finding fault_source(const HostFacts& facts) {
   const ProbeResult& uffd = facts.uffd;
   if (uffd.source != Source::kNone && uffd.source != Source::kUserModeOnly) {
@@ -31,7 +41,7 @@ Finding fault_source(const HostFacts& facts) {
   }
   std::string meaning = std::string("refused (system call: ") + std::strerror(uffd.errno_syscall) +
                         "; /dev/userfaultfd: " + std::strerror(uffd.errno_device) +
-                        "): programs run, nothing is tiered";
+                        "): programs run, " + without_parking(facts);
   if (uffd.user_mode_only_works) meaning += "; the restricted kind works, for --fault inline only";
   return {"userfaultfd", Grade::kMissing, meaning, remedy(uffd)};
 }
@@ -54,7 +64,7 @@ Finding move(const HostFacts& facts) {
   if (facts.uffd.features.move) {
     return {"UFFDIO_MOVE", Grade::kOk, "pages are parked without a copy, huge pages whole", ""};
   }
-  return {"UFFDIO_MOVE", Grade::kMissing, "pages cannot be parked: nothing is tiered",
+  return {"UFFDIO_MOVE", Grade::kMissing, "pages cannot be parked: " + without_parking(facts),
           newer_kernel("6.8")};
 }
 
@@ -71,8 +81,8 @@ Finding scanning(const HostFacts& facts) {
   if (facts.pagemap_scan) {
     return {"PAGEMAP_SCAN", Grade::kOk, "present pages of a pageblock are found in one call", ""};
   }
-  return {"PAGEMAP_SCAN", Grade::kLimited, "present pages are found in a slower way",
-          newer_kernel("6.7")};
+  return {"PAGEMAP_SCAN", Grade::kLimited,
+          "present pages are found in a slower way, huge ones by root only", newer_kernel("6.7")};
 }
 
 Finding batching(const HostFacts& facts) {

@@ -39,6 +39,9 @@ constexpr Word<HugeMode> kHugeModes[] = {
     {"auto", HugeMode::kAuto}, {"always", HugeMode::kAlways}, {"never", HugeMode::kNever}};
 constexpr Word<FaultMode> kFaultModes[] = {{"handler", FaultMode::kHandler},
                                            {"inline", FaultMode::kInline}};
+constexpr Word<SamplerKind> kSamplers[] = {{"auto", SamplerKind::kAuto},
+                                           {"park", SamplerKind::kPark},
+                                           {"protnone", SamplerKind::kProtnone}};
 constexpr Word<ControlMode> kControlModes[] = {{"on", ControlMode::kOn},
                                                {"off", ControlMode::kOff}};
 constexpr Word<bool> kSwitches[] = {{"0", false}, {"1", true}};
@@ -280,6 +283,9 @@ ParseResult parse_value(OptionId, std::string_view text, HugeMode* out) {
 ParseResult parse_value(OptionId, std::string_view text, FaultMode* out) {
   return parse_word(kFaultModes, text, out);
 }
+ParseResult parse_value(OptionId, std::string_view text, SamplerKind* out) {
+  return parse_word(kSamplers, text, out);
+}
 ParseResult parse_value(OptionId, std::string_view text, ControlMode* out) {
   return parse_word(kControlModes, text, out);
 }
@@ -386,6 +392,9 @@ void write_value(OptionId, HugeMode value, TextWriter& out) {
 }
 void write_value(OptionId, FaultMode value, TextWriter& out) {
   write_word(kFaultModes, value, out);
+}
+void write_value(OptionId, SamplerKind value, TextWriter& out) {
+  write_word(kSamplers, value, out);
 }
 void write_value(OptionId, ControlMode value, TextWriter& out) {
   write_word(kControlModes, value, out);

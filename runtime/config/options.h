@@ -91,6 +91,9 @@ struct PolicySpec {
 };
 enum class HugeMode : std::uint8_t { kAuto, kAlways, kNever };
 enum class FaultMode : std::uint8_t { kHandler, kInline };
+// How a page is made to tell of its next touch: kAuto, parked where the host allows that, else
+// hidden (protection.h) where the application has said that no system call touches it.
+enum class SamplerKind : std::uint8_t { kAuto, kPark, kProtnone };
 enum class ControlMode : std::uint8_t { kOn, kOff };
 
 struct CodecSpec {
@@ -121,6 +124,7 @@ struct Options {
   CodecSpec codec;
   HugeMode huge = HugeMode::kAuto;
   FaultMode fault = FaultMode::kHandler;
+  SamplerKind sampler = SamplerKind::kAuto;
   std::uint32_t handlers = 0;                          // 0: auto
   std::uint64_t wake_bytes = std::uint64_t{64} << 20;  // 0: at once
   std::uint32_t hint_budget = 100;                     // hundredths of a percent of one CPU

@@ -124,6 +124,12 @@ std::size_t resident_bytes(std::uintptr_t at, std::size_t bytes) {
   return resident;
 }
 
+std::size_t most_mappings() {
+  char text[32];
+  if (read_file("/proc/sys/vm/max_map_count", text, sizeof text) <= 0) return 0;
+  return std::strtoull(text, nullptr, 10);
+}
+
 unsigned cpu_count() {
   cpu_set_t set;
   if (sched_getaffinity(0, sizeof set, &set) == 0) return static_cast<unsigned>(CPU_COUNT(&set));

@@ -20,6 +20,8 @@ CgroupMemory cgroup_memory();
 std::size_t available_bytes();
 // Memory that a range of the process' own mappings really uses.
 std::size_t resident_bytes(std::uintptr_t at, std::size_t bytes);
+// Mappings that a process may have (vm.max_map_count), 0: unknown.
+std::size_t most_mappings();
 unsigned cpu_count();
 int process_id();
 // 64 random bits from the kernel's gift to the process (AT_RANDOM); for address choice only.

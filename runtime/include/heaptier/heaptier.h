@@ -34,7 +34,7 @@ HEAPTIER_API int heaptier_wake(void);
 enum heaptier_place {
   HEAPTIER_RESIDENT = 0, /* mapped (or never touched) */
   HEAPTIER_CLEAN = 1,    /* mapped, and a stored copy is kept */
-  HEAPTIER_PARKED = 2,   /* unmapped, its frame kept: the next touch is a hint fault */
+  HEAPTIER_PARKED = 2,   /* unmapped, or hidden, its frame kept: the next touch is a hint fault */
   HEAPTIER_STORED = 3,   /* compressed */
   HEAPTIER_FILLED = 4,   /* same-filled: costs nothing */
   HEAPTIER_LOST = 5,     /* its copy failed the checksum: touching it raises SIGBUS */
@@ -119,7 +119,8 @@ enum heaptier_move_flags {
  *   -EAGAIN  was touched or moved all the while
  *   -ENODEV  it is on a node that is of no tier (tiers NULL)
  *   -ENOTSUP heaptier does not place pages in this process: it has a memory policy of its own
- *            (numactl), or the host does not say where pages are
+ *            (numactl), or the host does not say where pages are. To a store: this host cannot park
+ *            pages, or is not to (the option SAMPLER)
  *   -EIO     its content is lost, or the kernel failed */
 HEAPTIER_API int heaptier_move(void* const* pages, const int* tiers, int* status, size_t count,
                                unsigned flags);
@@ -130,12 +131,14 @@ HEAPTIER_API int heaptier_move(void* const* pages, const int* tiers, int* status
  * never been asked; what fails is not tried again. Pages that are there already (in a tier of one
  * node), pages in a store, pinned and locked memory, and huge pages that reach beyond the range
  * stay as they are. The wish ends when the page is freed or stored; a forked child has it, too.
- * Returns how many pages are unmapped for this; -EINVAL: there is no such tier of memory nodes. */
+ * Returns how many pages are unmapped for this: none where pages cannot be parked and are not
+ * hidden (the option SAMPLER); -EINVAL: there is no such tier of memory nodes. */
 HEAPTIER_API int heaptier_move_lazy(void* p, size_t bytes, int tier);
 
 /* The memory node of every page that the range touches, one int a page in address order; or -ENOENT
  * (never touched), -EINVAL (not movable memory of heaptier's heap), -EIO (lost), or
- * HEAPTIER_NODE_STORED. A parked page has its node. Does not wake the engine. Returns the number of
+ * HEAPTIER_NODE_STORED. A parked page has its node (but on Linux 6.1 one that waits for
+ * heaptier_move_lazy has none: -ENOENT). Does not wake the engine. Returns the number of
  * pages written, or -errno where the host does not tell (move_pages). */
 enum heaptier_node_code { HEAPTIER_NODE_STORED = -4096 };
 HEAPTIER_API int heaptier_nodes(const void* p, size_t bytes, int* nodes);
@@ -148,9 +151,11 @@ enum heaptier_heap_flags {
                                   heaptier_drain) */
   HEAPTIER_HEAP_RECLAIMABLE = 2, /* may be discarded under pressure and then reads as zero */
   HEAPTIER_HEAP_USER_ONLY = 4 /* never passed to a system call: faults are resolved in the faulting
-                                 thread (SIGBUS), which is faster; a system call on it may fail with
-                                 EFAULT. Create such heaps before the engine wakes: later ones are
-                                 served like any other memory */
+                                 thread (SIGBUS; SIGSEGV where pages cannot be parked), which is
+                                 faster; a system call on it may fail with EFAULT, and a thread that
+                                 blocks the signal is killed by it. Nor may stacks lie in it. Create
+                                 such heaps before the engine wakes: later ones are served like any
+                                 other memory */
 };
 /* NULL when memory or the number of heaps (64) is used up. */
 HEAPTIER_API heaptier_heap* heaptier_heap_create(unsigned flags);
