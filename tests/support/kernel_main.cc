@@ -1,7 +1,8 @@
 // main() of the programs in tests/kernel. Plain, they are ordinary tests of the C library and the
 // kernel; with TEST_MODE=tiered in the environment (ctest sets it together with LD_PRELOAD)
 // they refuse to pass unless heaptier is there, awake and has stored pages: a test of eviction
-// without eviction proves nothing.
+// without eviction proves nothing. TEST_MODE=hidden: the same where pages are hidden and not
+// parked, which needs no userfaultfd.
 #include <gtest/gtest.h>
 
 #include <cstdio>
@@ -19,15 +20,16 @@ int main(int argc, char** argv) {
   setvbuf(stdout, nullptr, _IOLBF, 0);  // a test that hangs shall at least be named
   testing::InitGoogleTest(&argc, argv);
   const char* mode = std::getenv("TEST_MODE");
-  const bool must_tier = mode != nullptr && std::strcmp(mode, "tiered") == 0;
+  const bool hidden = mode != nullptr && std::strcmp(mode, "hidden") == 0;
+  const bool must_tier = hidden || (mode != nullptr && std::strcmp(mode, "tiered") == 0);
   if (must_tier) {
-    const std::string why = why_no_userfaultfd();
+    const std::string why = hidden ? std::string() : why_no_userfaultfd();
     if (!why.empty()) {
       std::printf("skipped: %s\n", why.c_str());
       return kSkipped;
     }
     if (!preloaded()) {
-      std::fprintf(stderr, "TEST_MODE=tiered, but libheaptier is not in this process\n");
+      std::fprintf(stderr, "TEST_MODE=%s, but libheaptier is not in this process\n", mode);
       return 1;
     }
     const int woken = wake();

