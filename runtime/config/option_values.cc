@@ -244,6 +244,11 @@ ParseResult parse_value(OptionId, std::string_view text, FastBudget* out) {
 }
 
 ParseResult parse_value(OptionId, std::string_view text, TierChain* out) {
+  if (text == "auto") {
+    *out = TierChain{};
+    out->automatic = true;
+    return kAccepted;
+  }
   TierChain chain{.tiers = {}, .count = 0};
   // A list of nodes has commas of its own.
   const char divider = text.find_first_of(";=") == std::string_view::npos ? ',' : ';';
@@ -362,6 +367,7 @@ void write_value(OptionId, const FastBudget& value, TextWriter& out) {
 }
 
 void write_value(OptionId, const TierChain& value, TextWriter& out) {
+  if (value.automatic) return out.put("auto");
   const char divider = value.names_nodes() ? ';' : ',';
   for (std::uint32_t i = 0; i < value.count; ++i) {
     const TierSpec& tier = value.tiers[i];

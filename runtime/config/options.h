@@ -63,6 +63,8 @@ inline constexpr std::size_t kMaxTiers = 8;
 struct TierChain {
   TierSpec tiers[kMaxTiers] = {{TierKind::kDram, 0, {}}, {TierKind::kZpool, 0, {}}};
   std::uint32_t count = 2;
+  // The machine's own tiers are asked for: settle_tiers() fills them in.
+  bool automatic = false;
   // nullptr when the chain has no such tier.
   const TierSpec* find(TierKind kind) const {
     for (std::uint32_t i = 0; i < count; ++i) {

@@ -1,8 +1,11 @@
 #include "runtime/topology/chain.h"
 
+#include <algorithm>
+
 #include "runtime/bootstrap_heap.h"
 #include "runtime/config/option_values.h"
 #include "runtime/config/text_writer.h"
+#include "runtime/topology/ranking.h"
 
 namespace heaptier {
 namespace {
@@ -36,6 +39,27 @@ ChainVerdict check_node(unsigned node, const Topology& topology) {
   return {};
 }
 
+// All tiers of nodes, then the zpool; two of one kind are one tier. The default where there is one.
+TierChain chain_of(const Topology& topology) {
+  Ranking ranking;
+  rank_nodes(topology, &ranking);
+  TierChain chain{.tiers = {}, .count = 0};
+  for (std::uint32_t i = 0; i < ranking.count; ++i) {
+    const RankedTier& ranked = ranking.tiers[i];
+    TierSpec* const end = chain.tiers + chain.count;
+    TierSpec* const known = std::find_if(
+        chain.tiers, end, [&ranked](const TierSpec& tier) { return tier.kind == ranked.kind; });
+    if (known == end) {
+      *known = {ranked.kind, 0, {}};
+      ++chain.count;
+    }
+    known->nodes = known->nodes | ranked.nodes;
+  }
+  if (chain.count < 2 || chain.tiers[0].kind != TierKind::kDram) return TierChain{};
+  chain.tiers[chain.count++] = {TierKind::kZpool, 0, {}};
+  return chain;
+}
+
 }  // namespace
 
 ChainVerdict check_nodes(NodeSet nodes, const Topology& topology) {
@@ -60,11 +84,12 @@ ChainVerdict check_chain(const TierChain& chain, const Topology& topology) {
 
 void settle_tiers(FileTree& files, std::string_view given, Options* options,
                   Diagnostics* diagnostics) {
-  if (!options->tiers.names_nodes()) return;
+  if (!options->tiers.names_nodes() && !options->tiers.automatic) return;
   const char* reason = "no memory to look at the nodes";
   ChainVerdict verdict;
   if (auto* topology = bootstrap::allocate_array<Topology>(1); topology != nullptr) {
     read_topology(files, topology);
+    if (options->tiers.automatic) options->tiers = chain_of(*topology);
     verdict = check_chain(options->tiers, *topology);
     bootstrap::release(topology, sizeof(Topology));
     reason = verdict.reason;

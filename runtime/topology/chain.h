@@ -27,9 +27,11 @@ ChainVerdict check_nodes(NodeSet nodes, const Topology& topology);
 // The verdict on a node that no tier has; those that a tier has are named.
 ChainVerdict refuse_node_of_no_tier(unsigned node, NodeSet chained);
 
-// For the preloaded library, after parse_environment(). A chain that names nodes is held against
-// the machine; one that is refused costs a line and leaves the default. `given`: the value as the
-// user wrote it. Reads nothing when no node is named.
+// For the preloaded library, after parse_environment(). A chain that is to be the machine's own is
+// made: its tiers of nodes as rank_nodes() has them, then the zpool; with one tier of nodes it is
+// the default. A chain that names nodes is held against the machine; one that is refused costs a
+// line and leaves the default. `given`: the value as the user wrote it. Reads nothing when no node
+// is named.
 void settle_tiers(FileTree& files, std::string_view given, Options* options,
                   Diagnostics* diagnostics);
 

@@ -87,7 +87,7 @@ mistake "--fast needs a value; accepted: $sizes" --fast
 mistake "--fast=2 is not accepted (a size needs a unit); accepted: $sizes" --fast 2
 mistake "--fast=2X is not accepted; accepted: $sizes" --fast=2X
 mistake "--fast=a?b is not accepted; accepted: $sizes" --fast="$(printf 'a\nb')"
-tiers='dram,zpool, with a size as in dram,zpool:4G, or tiers by node, sized or whole, as in dram=node:0-1;cxl=node:2:4G;pmem=node:3;zpool:2G'
+tiers='dram,zpool, with a size as in dram,zpool:4G, or tiers by node, sized or whole, as in dram=node:0-1;cxl=node:2:4G;pmem=node:3;zpool:2G, or auto'
 mistake "--tiers=dram,node:1 is not accepted (nodes belong to a tier, as in cxl=node:1); accepted: $tiers" --tiers dram,node:1
 mistake "--tiers=dram=node:0;cxl=node:0 is not accepted (a node is named twice); accepted: $tiers" --tiers 'dram=node:0;cxl=node:0'
 nodes=$(sed -n 's/^Mems_allowed_list:[[:space:]]*//p' /proc/self/status)

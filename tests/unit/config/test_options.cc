@@ -212,6 +212,11 @@ TEST(ParseOption, TiersOfNodesWithSizes) {
             "refused: nodes are numbered from 0 to 63");
 }
 
+TEST(ParseOption, TiersOfTheMachinesOwn) {
+  EXPECT_EQ(parsed(OptionId::kTiers, "auto"), "auto");
+  EXPECT_EQ(parsed(OptionId::kTiers, "auto;zpool"), "refused: no such tier");
+}
+
 TEST(ParseOption, OneTierOfSeveralNodesIsAChain) {
   EXPECT_EQ(parsed(OptionId::kTiers, "dram=node:0-1"), "dram=node:0-1");
 }

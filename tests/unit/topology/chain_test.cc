@@ -67,6 +67,28 @@ TEST(SettleTiers, RefusalIsOneLineAndTheDefault) {
   EXPECT_EQ(s.source(), OptionSource::kRefused);
 }
 
+TEST(SettleTiers, TheMachinesOwnAreItsNodesAndTheZpool) {
+  const Settled s("HEAPTIER_TIERS=auto");
+  EXPECT_TRUE(s.diagnostics.empty()) << s.diagnostics.text();
+  ASSERT_EQ(s.options.tiers.count, 3u);
+  EXPECT_EQ(s.options.tiers.tiers[0].kind, TierKind::kDram);
+  EXPECT_EQ(text_of(s.options.tiers.tiers[0].nodes), "0");
+  EXPECT_EQ(s.options.tiers.tiers[1].kind, TierKind::kCxl);
+  EXPECT_EQ(text_of(s.options.tiers.tiers[1].nodes), "2");
+  EXPECT_EQ(s.options.tiers.tiers[2].kind, TierKind::kZpool);
+  EXPECT_FALSE(s.options.tiers.automatic);
+}
+
+TEST(SettleTiers, TheMachinesOwnIsTheDefaultWhereThereIsOneTier) {
+  FakeFileTree tree = machine({{0, "0-1", 64, "10"}}, "0", "0", "0-1", "0");
+  Options options;
+  Diagnostics diagnostics;
+  ASSERT_TRUE(parse_option(OptionId::kTiers, "auto", &options).ok);
+  settle_tiers(tree, "auto", &options, &diagnostics);
+  EXPECT_TRUE(diagnostics.empty());
+  EXPECT_EQ(options.tiers, TierChain{});
+}
+
 TEST(SettleTiers, WhatIsServedStays) {
   const Settled s("HEAPTIER_TIERS=dram=node:0,2;zpool:1G");
   EXPECT_TRUE(s.diagnostics.empty()) << s.diagnostics.text();
