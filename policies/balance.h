@@ -28,9 +28,12 @@ constexpr std::uint8_t next_pull(std::uint8_t pull, std::uint32_t far, std::uint
   return static_cast<std::uint8_t>(up - std::min(up, kPushes * near));
 }
 
+constexpr bool crossed_lately(const PlacedBlock& b, Nanos now) {
+  return b.crossed_at.v != 0 && now - b.crossed_at < kBouncedWithin;
+}
+
 constexpr std::uint8_t pull_needed(const PlacedBlock& b, Nanos now) {
-  const bool bounced = b.crossed_at.v != 0 && now - b.crossed_at < kBouncedWithin;
-  return static_cast<std::uint8_t>(kPulled + (bounced ? kDamping * b.crossings : 0));
+  return static_cast<std::uint8_t>(kPulled + (crossed_lately(b, now) ? kDamping * b.crossings : 0));
 }
 
 // Whether the touches of a minute, each 60 ns sooner, make good what the move costs: half a
@@ -47,8 +50,9 @@ constexpr bool crossing_pays(const PlacedBlock& b) {
 
 // It has gone there.
 constexpr void note_crossing(PlacedBlock& b, Nanos now) {
-  const bool again = b.crossed_at.v != 0 && now - b.crossed_at < kBouncedWithin;
-  b.crossings = again ? static_cast<std::uint8_t>(std::min(b.crossings + 1, int{kMostBounces})) : 1;
+  b.crossings = crossed_lately(b, now)
+                    ? static_cast<std::uint8_t>(std::min(b.crossings + 1, int{kMostBounces}))
+                    : 1;
   b.crossed_at = now;
 }
 

@@ -1,20 +1,13 @@
 #include "policies/interleave.h"
 
+#include <numeric>
+
 namespace heaptier {
 namespace {
 
 // The sum of the weights before they are reduced: about so many pages go round once. More follows
 // the bandwidths more closely, and needs longer runs of pages on one node.
 constexpr std::uint64_t kScale = 32;
-
-constexpr std::uint64_t gcd(std::uint64_t a, std::uint64_t b) {
-  while (b != 0) {
-    const std::uint64_t rest = a % b;
-    a = b;
-    b = rest;
-  }
-  return a;
-}
 
 }  // namespace
 
@@ -39,7 +32,7 @@ NodeWeights weights_by_bandwidth(NodeSet nodes, const std::uint64_t (&bandwidth)
   for (const unsigned node : nodes) {
     const std::uint64_t scaled = known ? kScale * bandwidth[node] / sum : 0;
     weights.of[node] = static_cast<std::uint8_t>(scaled == 0 ? 1 : scaled);
-    common = gcd(common, weights.of[node]);
+    common = std::gcd(common, weights.of[node]);
   }
   for (const unsigned node : nodes) {
     weights.of[node] = static_cast<std::uint8_t>(weights.of[node] / common);
