@@ -150,12 +150,12 @@ MoveOutcome Migration::promote(BlockIndex b, Wanted what, Gap soon) {
     }
   }
   if (list.count == 0) return outcome;
-  show_for_move(b);
   const std::uint32_t each = huge ? kBlockPages : 1;
   if (target < 0) {
     core_.stats.nodes_refused_full.add(list.count * each);
     return outcome;
   }
+  show_for_move(b);
   const MovedPages pages = move_to(target, &list, huge, core_.stats.nodes_promoted);
   outcome.moved = pages.moved;
   const std::uint32_t present = block.count(PageState::kResident) + block.count(PageState::kClean) +

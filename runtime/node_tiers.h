@@ -96,8 +96,7 @@ class NodeTiers {
   // `from` itself or the nearest first. -1: none has.
   int target(unsigned t, int from, bool huge) const;
 
-  // The node where `pages` of the first tier could go, or -1: for balance between sockets only that
-  // one will do.
+  // Whether `pages` fit on this very node: where no other one would do.
   bool has_room(unsigned node, std::uint64_t pages, bool huge) const {
     const NodeRoom& room = rooms_[node];
     return !closed_.contains(node) && room.pages >= pages && (!huge || room.huge_blocks > 0);
