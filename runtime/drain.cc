@@ -268,9 +268,7 @@ bool Drain::vacate_range(BlockIndex b, std::uintptr_t at, bool may_split) {
 Drain::Choice Drain::choose(BlockIndex b, bool parked, unsigned from, PageMove* move) {
   const std::uintptr_t offset =
       move->page - (parked ? core_.park(first_page(b)) : core_.space.address_of(b));
-  NodePolicy policy;
-  if (ops_.policy_at(core_.space.address_of(b) + offset, &policy).ok() &&
-      policy.mode != PolicyMode::kDefault && !is_heap_policy(policy)) {
+  if (bound_by_application(ops_, core_.space.address_of(b) + offset)) {
     stays(from, Stays::kBound, move->huge);
     return Choice::kStays;
   }

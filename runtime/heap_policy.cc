@@ -33,6 +33,18 @@ bool parse_mapping(std::string_view line, AddressRange* out) {
 
 }  // namespace
 
+bool bound_by_application(NodeOps& ops, std::uintptr_t at) {
+  NodePolicy policy;
+  return ops.policy_at(at, &policy).ok() && policy.mode != PolicyMode::kDefault &&
+         !is_heap_policy(policy);
+}
+
+bool thread_has_policy(NodeOps& ops) {
+  NodePolicy own;
+  return ops.policy_of_this_thread(&own).ok() && own.mode != PolicyMode::kDefault &&
+         own.mode != PolicyMode::kLocal;
+}
+
 NodePolicy HeapPolicy::wanted() const {
   if (!interleaved_.empty()) {
     const NodeSet nodes = open_.empty() ? interleaved_ : interleaved_ & open_;

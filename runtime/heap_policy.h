@@ -28,6 +28,12 @@ constexpr bool is_heap_policy(const NodePolicy& policy) {
           policy.mode == PolicyMode::kWeightedInterleave);
 }
 
+// Whether the application has asked by mbind for a place of its own for what lies at `at`.
+bool bound_by_application(NodeOps& ops, std::uintptr_t at);
+// Whether the calling thread has a policy by set_mempolicy (numactl) that says where memory is to
+// be.
+bool thread_has_policy(NodeOps& ops);
+
 class HeapPolicy {
  public:
   HeapPolicy(FileTree& files, NodeOps& ops) : files_(files), ops_(ops) {}

@@ -44,9 +44,7 @@ Errno Interleave::get_ready() {
     why_not_ = "a seccomp filter of the program would end it for that";
     return {ENOTSUP};
   }
-  NodePolicy own;
-  if (ops_.policy_of_this_thread(&own).ok() && own.mode != PolicyMode::kDefault &&
-      own.mode != PolicyMode::kLocal) {
+  if (thread_has_policy(ops_)) {
     why_not_ = "the program has a memory policy of its own (set_mempolicy, numactl)";
     return {ENOTSUP};
   }
@@ -261,12 +259,6 @@ void Interleave::put_in_place(BlockIndex b, Tally* tally) {
   if (moved_ != before && core_.nodes != nullptr) migration_.locate(b);
 }
 
-bool Interleave::bound(std::uintptr_t home) const {
-  NodePolicy policy;
-  return ops_.policy_at(home, &policy).ok() && policy.mode != PolicyMode::kDefault &&
-         !is_heap_policy(policy);
-}
-
 void Interleave::put_range(BlockIndex b, std::uintptr_t at, Tally* tally) {
   Parts& p = *parts_;
   const PresentPages& present = p.present;
@@ -293,7 +285,7 @@ void Interleave::put_range(BlockIndex b, std::uintptr_t at, Tally* tally) {
     const unsigned node = pattern_.node_of(own, huge);
     if (static_cast<unsigned>(p.status[i]) == node) {
       tally->in_place += pages(huge);
-    } else if (bound(own)) {
+    } else if (bound_by_application(ops_, own)) {
       stays(Stays::kBound, huge);
     } else {
       p.moves[n++] = {present.at[i], node, huge};

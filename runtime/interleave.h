@@ -106,7 +106,6 @@ class Interleave {
   bool takes_part(BlockIndex b);
   void put_in_place(BlockIndex b, Tally* tally);
   void put_range(BlockIndex b, std::uintptr_t at, Tally* tally);
-  bool bound(std::uintptr_t home) const;
 
   Core& core_;
   Migration& migration_;

@@ -27,9 +27,7 @@ Nanos WatchClock::lap(Nanos now, const Mark& mark) {
 
 Errno NodeTiers::init(NodeOps& ops, FileTree& files, const TierChain& chain) {
   if (!chain.names_nodes()) return kOk;
-  NodePolicy own;
-  if (ops.policy_of_this_thread(&own).ok() && own.mode != PolicyMode::kDefault &&
-      own.mode != PolicyMode::kLocal) {
+  if (thread_has_policy(ops)) {
     why_not_ = "the program has a memory policy of its own (set_mempolicy, numactl)";
     return kOk;
   }
@@ -99,9 +97,7 @@ Errno NodeTiers::make_mover() {
 }
 
 bool NodeTiers::bound(std::uintptr_t at) const {
-  NodePolicy policy;
-  return ops_->policy_at(at, &policy).ok() && policy.mode != PolicyMode::kDefault &&
-         !is_heap_policy(policy);
+  return bound_by_application(*ops_, at);
 }
 
 unsigned NodeTiers::tier_of(int node) const {
