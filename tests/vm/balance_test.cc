@@ -2,8 +2,6 @@
 // under the library in a machine with two nodes of a CPU each.
 #include <sched.h>
 #include <sys/prctl.h>
-#include <sys/syscall.h>
-#include <unistd.h>
 
 #include <atomic>
 #include <chrono>
@@ -13,6 +11,7 @@
 #include <thread>
 
 #include "tests/support/managed.h"
+#include "tests/support/page_node.h"
 
 namespace heaptier::test {
 namespace {
@@ -39,12 +38,10 @@ double share_on(int node, const Area& area, std::size_t from, std::size_t bytes)
   int there = 0;
   int mapped = 0;
   for (int i = 0; i < 256; ++i) {
-    void* page = area.at(from + random() % (bytes / kPage) * kPage);
-    int status = -1;
-    syscall(SYS_move_pages, 0, 1UL, &page, nullptr, &status, 0);
-    if (status < 0) continue;
+    const int at = node_of(area.at(from + random() % (bytes / kPage) * kPage));
+    if (at < 0) continue;
     ++mapped;
-    if (status == node) ++there;
+    if (at == node) ++there;
   }
   return mapped == 0 ? 0 : static_cast<double>(there) / mapped;
 }

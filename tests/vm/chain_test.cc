@@ -2,8 +2,6 @@
 // touched comes up, huge pages whole, and no byte changes. Run under the library, with a budget
 // below what it uses, in a machine with nodes.
 #include <sys/prctl.h>
-#include <sys/syscall.h>
-#include <unistd.h>
 
 #include <chrono>
 #include <cstdio>
@@ -12,20 +10,13 @@
 #include <string>
 
 #include "tests/support/managed.h"
+#include "tests/support/page_node.h"
 #include "tests/support/vmstat.h"
 
 namespace heaptier::test {
 namespace {
 
 using Clock = std::chrono::steady_clock;
-
-// The node of a page that is mapped; -1: it is not.
-int node_of(const void* p) {
-  void* page = const_cast<void*>(p);
-  int status = -1;
-  syscall(SYS_move_pages, 0, 1UL, &page, nullptr, &status, 0);
-  return status < 0 ? -1 : status;
-}
 
 // The part of some pages, looked at right after a touch, that are on the node. Few, since looking
 // is touching.

@@ -3,8 +3,6 @@
 // library, with a budget below what is used, on a kernel without UFFDIO_MOVE.
 #include <setjmp.h>
 #include <signal.h>
-#include <sys/syscall.h>
-#include <unistd.h>
 
 #include <chrono>
 #include <cstring>
@@ -12,19 +10,13 @@
 #include <random>
 
 #include "tests/support/managed.h"
+#include "tests/support/page_node.h"
 #include "tests/support/pattern.h"
 
 namespace heaptier::test {
 namespace {
 
 using Clock = std::chrono::steady_clock;
-
-int node_of(const void* p) {
-  void* page = const_cast<void*>(p);
-  int status = -1;
-  syscall(SYS_move_pages, 0, 1UL, &page, nullptr, &status, 0);
-  return status;
-}
 
 // Of some pages, looked at right after a touch.
 double share_on(int node, const unsigned char* data, std::size_t bytes) {
