@@ -61,7 +61,9 @@ void put_node_tier(TextWriter& out, const NodeTiers& all, unsigned t, std::uint6
   m.close();
 }
 
-void put_left(TextWriter& out, const std::uint64_t (&pages)[kStayReasons]) {
+void put_left(Members& m, TextWriter& out, const LeftPages& pages) {
+  m.number("left_pages", pages.all());
+  m.name("left");
   constexpr std::string_view kReasons[kStayReasons] = {"pinned", "shared", "no_room", "bound",
                                                        "other"};
   Members left(out);
@@ -80,9 +82,7 @@ void put_interleaving(TextWriter& out, const InterleaveReport& report, bool whol
   m.truth("settled", report.settled);
   m.number("in_place_pages", report.in_place);
   m.number("moved_pages", report.moved);
-  m.number("left_pages", report.left_in_all());
-  m.name("left");
-  put_left(out, report.left);
+  put_left(m, out, report.left);
   m.close();
 }
 
@@ -129,9 +129,7 @@ void put_drain(TextWriter& out, unsigned node, const DrainReport& report) {
   m.truth("draining", report.draining);
   m.truth("settled", report.settled);
   m.number("moved_pages", report.moved);
-  m.number("left_pages", report.left_in_all());
-  m.name("left");
-  put_left(out, report.left);
+  put_left(m, out, report.left);
   m.close();
 }
 

@@ -27,9 +27,8 @@ constexpr std::uint32_t kMostPasses = 10;
 
 struct OneNode {
   std::uint64_t moved = 0;
-  std::uint64_t left[kStayReasons] = {};
-  // Of the pass under way.
-  std::uint64_t counting[kStayReasons] = {};
+  LeftPages left;
+  LeftPages counting;  // of the pass under way
   std::uint64_t moved_in_pass = 0;
   std::uint32_t passes = 0;
   bool settled = false;
@@ -148,7 +147,7 @@ DrainReport Drain::report(unsigned node) const {
   report.draining = true;
   report.settled = one.settled;
   report.moved = one.moved;
-  std::copy_n(one.left, kStayReasons, report.left);
+  report.left = one.left;
   return report;
 }
 
@@ -163,7 +162,7 @@ void Drain::begin_pass() {
   pass_cost_ = Nanos{};
   raced_in_pass_ = 0;
   for (const unsigned node : closed_) {
-    std::fill_n(parts_->nodes[node].counting, kStayReasons, 0);
+    parts_->nodes[node].counting = {};
     parts_->nodes[node].moved_in_pass = 0;
   }
   (void)set_policy(parts_->targets.open());
@@ -174,7 +173,7 @@ void Drain::end_pass(Nanos now) {
   bool all_settled = true;
   for (const unsigned node : closed_) {
     OneNode& one = parts_->nodes[node];
-    std::copy_n(one.counting, kStayReasons, one.left);
+    one.left = one.counting;
     ++one.passes;
     const bool raced = raced_in_pass_ != 0 && one.passes < kRacedPasses;
     const bool gone = one.passes > 1 && report(node).left_in_all() == 0;

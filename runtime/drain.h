@@ -32,13 +32,9 @@ struct DrainReport {
   // All was looked at since it began, and what could go has gone: what is left stays, until
   // something changes.
   bool settled = false;
-  std::uint64_t moved = 0;                // pages, since it began
-  std::uint64_t left[kStayReasons] = {};  // pages, by the last look at all
-  std::uint64_t left_in_all() const {
-    std::uint64_t n = 0;
-    for (const std::uint64_t pages : left) n += pages;
-    return n;
-  }
+  std::uint64_t moved = 0;  // pages, since it began
+  LeftPages left;           // by the last look at all
+  std::uint64_t left_in_all() const { return left.all(); }
 };
 
 class Drain {

@@ -117,10 +117,8 @@ void Interleave::show() {
   for (unsigned node = 0; node < kMaxNodes; ++node) {
     shown_weights_[node].store(active_ ? now_.of[node] : 0, std::memory_order_relaxed);
   }
-  std::uint64_t left = 0;
-  for (const std::uint64_t pages : counted_.left) left += pages;
   shown_in_place_.store(active_ ? counted_.in_place : 0, std::memory_order_relaxed);
-  shown_left_.store(active_ ? left : 0, std::memory_order_relaxed);
+  shown_left_.store(active_ ? counted_.left.all() : 0, std::memory_order_relaxed);
 }
 
 void Interleave::read(StatsSnapshot* out) const {
@@ -236,8 +234,7 @@ int Interleave::spread(PageIndex first, std::uint32_t pages) {
       host_.between_steps();
       if (tally.raced == 0) break;
     }
-    for (const std::uint64_t left : tally.left) out_of_place += left;
-    out_of_place += tally.raced;
+    out_of_place += tally.left.all() + tally.raced;
     return true;
   });
   // What is counted for all is to have these, too.
@@ -321,7 +318,7 @@ InterleaveReport Interleave::report() const {
   report.settled = settled_;
   report.moved = moved_;
   report.in_place = counted_.in_place;
-  std::copy_n(counted_.left, kStayReasons, report.left);
+  report.left = counted_.left;
   return report;
 }
 

@@ -41,12 +41,8 @@ struct InterleaveReport {
   std::uint64_t moved = 0;
   // Pages, by the last look at all.
   std::uint64_t in_place = 0;
-  std::uint64_t left[kStayReasons] = {};
-  std::uint64_t left_in_all() const {
-    std::uint64_t n = 0;
-    for (const std::uint64_t pages : left) n += pages;
-    return n;
-  }
+  LeftPages left;
+  std::uint64_t left_in_all() const { return left.all(); }
 };
 
 class Interleave {
@@ -91,7 +87,7 @@ class Interleave {
     std::uint64_t moved = 0;
     std::uint64_t raced = 0;
     std::uint64_t unserved = 0;  // pages of blocks that are not managed
-    std::uint64_t left[kStayReasons] = {};
+    LeftPages left;
   };
 
   bool asked_for_all() const { return options_.policy.kind == PolicyKind::kInterleave; }

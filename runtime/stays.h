@@ -17,6 +17,18 @@ enum class Stays : std::uint8_t {
 };
 inline constexpr std::size_t kStayReasons = 5;
 
+// How many pages stay for each reason.
+struct LeftPages {
+  std::uint64_t by_reason[kStayReasons] = {};
+  std::uint64_t& operator[](std::size_t why) { return by_reason[why]; }
+  std::uint64_t operator[](std::size_t why) const { return by_reason[why]; }
+  std::uint64_t all() const {
+    std::uint64_t n = 0;
+    for (const std::uint64_t pages : by_reason) n += pages;
+    return n;
+  }
+};
+
 // Of a status that NodeMover::move() gave and that is no node.
 inline Stays why_not_moved(int status) {
   switch (outcome_of(status)) {
