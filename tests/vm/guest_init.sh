@@ -51,6 +51,22 @@ if [ "$pmem" = 1 ]; then
     >/out/pmem.log 2>&1 || echo "the NVDIMM did not become memory: $(busybox tail -n 1 /out/pmem.log)" >/out/problem
 fi
 
+# Where everything is, should the command not come to an end: the host kills the machine a little later.
+(
+  busybox sleep "$stuck"
+  echo w >/proc/sysrq-trigger
+  {
+    for task in /proc/[0-9]*/task/[0-9]*; do
+      case $(busybox cat "$task/stat" 2>/dev/null) in
+        "" | *") I 2 "* | *") S 2 "*) continue ;; # gone, or a thread of the kernel that has nothing to do
+      esac
+      echo "$task $(busybox cat "$task/comm")"
+      busybox cat "$task/stack"
+    done
+    busybox dmesg | busybox tail -n 40
+  } >/out/stuck 2>&1
+) &
+
 # The console of the command are files: line by line what it says is on the host at once.
 busybox chroot /host /usr/bin/env -i "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin" HOME=/root \
   TERM=dumb LC_ALL=C.UTF-8 IN_VM=1 VM_OUT=/run/vm /bin/sh /run/job/command </dev/null >/out/stdout 2>/out/stderr
