@@ -207,6 +207,7 @@ class Background final : public LoopHost, private SlotMover {
   Worker* workers_ = nullptr;
   unsigned shards_ = 1;
   unsigned lanes_ = 1;
+  LargePages large_pages_{core_.ops, kernel_files()};
   Migration migration_{core_, own_};
   TieringLoop loop_{core_, migration_, *chosen_policy(), options_, *this};
   NodeTiers nodes_;

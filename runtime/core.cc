@@ -77,4 +77,13 @@ Errno Core::ensure_park(BlockIndex b) {
   return kOk;
 }
 
+Errno Core::renew_park(BlockIndex b) {
+  const std::uintptr_t at = park(first_page(b));
+  if (Errno e = ops.renew(at, kPageblockSize); e.failed()) return e;
+  (void)ops.advise(at, kPageblockSize, os::kAdviceDontDump);
+  if (Errno e = port->register_range(at, kPageblockSize); e.failed()) return e;
+  table.block(b).park_in_parts.store(false, std::memory_order_relaxed);
+  return kOk;
+}
+
 }  // namespace heaptier

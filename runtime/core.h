@@ -8,6 +8,7 @@
 #include "runtime/arena.h"
 #include "runtime/base/ports.h"
 #include "runtime/config/stats.h"
+#include "runtime/large_pages.h"
 #include "runtime/node_tiers.h"
 #include "runtime/pageblock_table.h"
 #include "runtime/probation.h"
@@ -41,6 +42,9 @@ struct Core {
   // How a page is made to tell of its next touch: null, by parking it; else by hiding it, and there
   // is no port. Set before the engine is awake.
   Protection* protection = nullptr;
+  // Looks after what may be parked in parts; null: FaultPort::move refuses by itself what cannot
+  // be.
+  LargePages* large_pages = nullptr;
   bool only_user_only = false;  // and only in heaps that were declared user-only
   std::uintptr_t park_base =
       0;  // mirror of the Space: same offsets. Where pages are hidden: itself
@@ -133,7 +137,9 @@ struct Core {
   // The park holds frames of pages of the block that are at home, or dead: to be given back. A
   // hidden page has no other frame than the one at home.
   void leave_residue(Pageblock& block) const {
-    if (protection == nullptr) block.residue.store(true, std::memory_order_release);
+    if (protection != nullptr) return;
+    block.park_in_parts.store(true, std::memory_order_relaxed);
+    block.residue.store(true, std::memory_order_release);
   }
   // Has a page that was just settled as clean wait its turn to leave. A full queue: it gives up its
   // copy instead, since nobody would ever come for it.
@@ -164,6 +170,9 @@ struct Core {
   // kernel fill it.
   Errno choose_park(bool piecewise);
   Errno ensure_park(BlockIndex b);
+  // Makes it able to take a huge page in one piece, when small ones have been there; with the gate
+  // held and no page of the block parked. What fails is for the next time.
+  Errno renew_park(BlockIndex b);
 };
 
 }  // namespace heaptier

@@ -182,6 +182,8 @@ void Engine::hold_in(Background& bg, Hold what, std::uintptr_t at, std::size_t b
         block.surrendered.store(true, std::memory_order_seq_cst);
         break;
       case Hold::kRestore:
+        // A change of a part leaves a huge page in parts of which it still is made.
+        block.only_small.store(false, std::memory_order_relaxed);
         block.surrendered.store(false, std::memory_order_relaxed);
         continue;
     }

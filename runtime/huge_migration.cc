@@ -15,10 +15,29 @@ constexpr std::uint32_t kProbes = 4;
 
 }  // namespace
 
+// With the gate held. The kernel takes a huge page apart, without a word, that is to go where a
+// page table is; and where that is dangerous (large_pages.h) it is only asked for what is whole
+// now.
+bool Migration::can_go_whole(BlockIndex b) {
+  Pageblock& block = core_.table.block(b);
+  if (core_.protection != nullptr) return true;
+  if (core_.large_pages != nullptr && !core_.large_pages->is_huge(core_.space.address_of(b))) {
+    block.huge.store(false, std::memory_order_relaxed);
+    return false;
+  }
+  return !block.park_in_parts.load(std::memory_order_relaxed) || core_.renew_park(b).ok();
+}
+
 MoveOutcome Migration::park_huge(BlockIndex b) {
   Pageblock& block = core_.table.block(b);
   const PageIndex first = first_page(b);
   MoveOutcome outcome;
+  if (!can_go_whole(b)) {
+    outcome.raced = 1;
+    outcome.failed = block.huge.load(std::memory_order_relaxed);
+    if (outcome.failed) core_.stats.errors_move.add();
+    return outcome;
+  }
   PageWord words[kPagesPerBlock];
   std::uint32_t held = 0;
   std::uint32_t stamp = 0;

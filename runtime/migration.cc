@@ -67,7 +67,7 @@ Errno Migration::manage(BlockIndex b) {
     bootstrap::release(words, kPagesPerBlock * sizeof *words);
     return e;
   }
-  block.huge.store(huge);
+  block.found(huge);
   core_.stats.pages_found.add(found_pages);
   core_.stats.blocks_registered.add();
   block.registered.store(true, std::memory_order_release);
@@ -96,7 +96,7 @@ Errno Migration::manage_again(BlockIndex b) {
     delist(b);
     return e;
   }
-  block.huge.store(huge);
+  block.found(huge);
   core_.stats.blocks_registered.add();
   block.registered.store(true, std::memory_order_release);
   return kOk;
@@ -142,7 +142,7 @@ void Migration::look_again(BlockIndex b) {
       core_.table.unlock(p, was);
     }
   });
-  if (e.ok()) block.huge.store(huge, std::memory_order_relaxed);
+  if (e.ok()) block.found(huge);
 }
 
 bool Migration::split_at_home(BlockIndex b) {
@@ -225,6 +225,7 @@ void Migration::move_runs(BlockIndex b, const PageWord* words, const bool* held,
         core_.settle({p.v + k}, words[i + k], timed ? parked.with_stamp(stamp) : parked,
                      core_.stats.pages_parked);
       }
+      if (done != 0) core_.table.block(b).park_in_parts.store(true, std::memory_order_relaxed);
       outcome->moved += done;
       i += done;
       if (done == run) {
@@ -259,6 +260,20 @@ void Migration::move_runs(BlockIndex b, const PageWord* words, const bool* held,
   }
 }
 
+// With the gate held. False: a pipe or a device holds on to a huge page, which has to stay whole.
+bool Migration::may_go_in_parts(BlockIndex b, MoveOutcome* outcome) {
+  Pageblock& block = core_.table.block(b);
+  if (core_.large_pages == nullptr || core_.protection != nullptr) return true;
+  if (block.only_small.load(std::memory_order_relaxed)) return true;
+  if (core_.large_pages->take_apart(core_.space.address_of(b)).ok()) {
+    block.only_small.store(true, std::memory_order_relaxed);
+    return true;
+  }
+  outcome->busy = block.count(PageState::kResident);
+  core_.stats.refused_busy.add(outcome->busy);
+  return false;
+}
+
 MoveOutcome Migration::park(BlockIndex b, Parking how, PageSpan span) {
   Pageblock& block = core_.table.block(b);
   MoveOutcome outcome;
@@ -268,7 +283,7 @@ MoveOutcome Migration::park(BlockIndex b, Parking how, PageSpan span) {
   SpinGuard gate(block.gate);
   if (block.pinned()) return outcome;
   if (block.huge.load(std::memory_order_relaxed) && span.n < kBlockPages) {
-    if (block.count(PageState::kParked) != 0) return outcome;
+    if (block.count(PageState::kParked) != 0 || !may_go_in_parts(b, &outcome)) return outcome;
     block.huge.store(false, std::memory_order_relaxed);  // asked for a part: the kernel splits it
     if (core_.protection != nullptr) (void)make_a_part_cold(b);
   }
@@ -279,6 +294,7 @@ MoveOutcome Migration::park(BlockIndex b, Parking how, PageSpan span) {
     if (block.huge.load(std::memory_order_relaxed)) return outcome;
     outcome = MoveOutcome{.moved = outcome.moved};  // the part that went before it was seen
   }
+  if (!may_go_in_parts(b, &outcome)) return outcome;
   const PageIndex first = first_page(b);
   PageWord words[kPagesPerBlock];
   bool held[kPagesPerBlock] = {};

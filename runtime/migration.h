@@ -155,6 +155,8 @@ class Migration {
   bool make_a_part_cold(BlockIndex b);
   template <class Found>
   Errno each_present(BlockIndex b, bool* huge, Found found);
+  bool may_go_in_parts(BlockIndex b, MoveOutcome* outcome);
+  bool can_go_whole(BlockIndex b);
   MoveOutcome park_huge(BlockIndex b);
   PageWord at_home(PageWord was, Unpark how) const;
   bool unpark_huge(BlockIndex b, Unpark how, MoveOutcome* outcome);

@@ -136,7 +136,7 @@ void NodeLoop::find_place(BlockIndex b) {
   if (!block.served()) {
     bool huge = false;
     if (migration_.scan(b, &notes.resident, &huge).failed()) notes.resident = 0;
-    block.huge.store(huge, std::memory_order_relaxed);
+    block.found(huge);
     if (notes.resident == 0) return;
   } else if (core_.protection != nullptr) {
     migration_.look_again(b);

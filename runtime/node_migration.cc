@@ -219,7 +219,7 @@ MoveOutcome Migration::gather(BlockIndex b) {
     SpinGuard gate(block.gate);
     if (block.count(PageState::kResident) != kBlockPages) return outcome;  // freed meanwhile
     forget_heat(block);
-    block.huge.store(true, std::memory_order_relaxed);
+    block.found(true);
   }
   (void)still_huge(b);  // it may have been freed and filled again
   return outcome;

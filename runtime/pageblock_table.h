@@ -27,8 +27,13 @@ struct Pageblock {
   // 512 words, or null while the block is not managed. Published last, never taken back.
   std::atomic<std::atomic<std::uint64_t>*> words{nullptr};
   SpinLock gate;
-  std::atomic<bool> huge{false};        // its pages are one huge page, at home or in the park
-  std::atomic<bool> compound{false};    // its words are joined (PageblockTable::publish_joined)
+  std::atomic<bool> huge{false};      // its pages are one huge page, at home or in the park
+  std::atomic<bool> compound{false};  // its words are joined (PageblockTable::publish_joined)
+  // Its pages are known to be small ones, and may be moved one by one (large_pages.h).
+  std::atomic<bool> only_small{false};
+  // Where it would be parked lies what is left of small pages that were: a page table, which a huge
+  // page cannot be put in the place of.
+  std::atomic<bool> park_in_parts{false};
   std::atomic<bool> registered{false};  // faults come to us
   std::atomic<bool> residue{false};     // the park holds frames of pages that were copied home
   std::atomic<std::uint16_t> counts[kPageStates] = {};  // pages in each state (managed blocks)
@@ -79,6 +84,11 @@ struct Pageblock {
   }
   bool pinned() const {
     return pins.load(std::memory_order_relaxed) != 0 || surrendered.load(std::memory_order_relaxed);
+  }
+  // The kernel has said whether it is one huge page. What else is in it is not known then.
+  void found(bool one_huge_page) {
+    huge.store(one_huge_page);
+    only_small.store(false, std::memory_order_relaxed);
   }
   // Tiering leaves it alone: it is pinned, or the place of its pages is settled otherwise.
   bool stays() const { return pinned() || interleaved.load(std::memory_order_relaxed); }

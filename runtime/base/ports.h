@@ -34,6 +34,9 @@ class MemoryOps {
   virtual Errno reserve(std::uintptr_t hint, std::size_t bytes, std::uintptr_t* out) = 0;
   // Makes a reserved range readable and writable. ENOMEM under strict overcommit or a VMA limit.
   virtual Errno commit(std::uintptr_t at, std::size_t bytes) = 0;
+  // Puts fresh, empty memory into the place of a committed range, without page tables. What was
+  // registered there with a FaultPort is so no more.
+  virtual Errno renew(std::uintptr_t at, std::size_t bytes) = 0;
   // Makes a range inaccessible for good: a touch raises SIGSEGV.
   virtual Errno protect_none(std::uintptr_t at, std::size_t bytes) = 0;
   // Takes access away from committed pages for a while (a touch raises SIGSEGV), or gives it back,

@@ -6,10 +6,12 @@
 #include <sys/prctl.h>
 #include <sys/syscall.h>
 #include <sys/uio.h>
+#include <sys/utsname.h>
 #include <time.h>
 #include <unistd.h>
 
 #include <algorithm>
+#include <cstdio>
 
 #include "runtime/os/advice.h"
 #include "runtime/os/long_pins.h"
@@ -64,6 +66,15 @@ Errno last_error() {
   return {errno};
 }
 
+bool kernel_is_at_least(unsigned major, unsigned minor) {
+  utsname names;
+  unsigned found_major = 0;
+  unsigned found_minor = 0;
+  if (uname(&names) != 0) return false;
+  if (std::sscanf(names.release, "%u.%u", &found_major, &found_minor) != 2) return false;
+  return found_major > major || (found_major == major && found_minor >= minor);
+}
+
 void name_mapping(std::uintptr_t at, std::size_t bytes, const char* name) {
   prctl(PR_SET_VMA, PR_SET_VMA_ANON_NAME, at, bytes, name);  // a courtesy: older kernels refuse
 }
@@ -79,6 +90,7 @@ void KernelMemory::open_files() {
   pagemap_ = open("/proc/self/pagemap", O_RDONLY | O_CLOEXEC);
   pidfd_ = static_cast<int>(os::raw_syscall(SYS_pidfd_open, getpid(), 0));
   abilities_ = {};
+  abilities_.refuses_held_parts = kernel_is_at_least(6, 18);
   // Try each on one page of our own.
   void* probe = raw_mmap(0, kPageSize, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS);
   if (probe == MAP_FAILED) return;
@@ -124,6 +136,14 @@ Errno KernelMemory::reserve(std::uintptr_t hint, std::size_t bytes, std::uintptr
 Errno KernelMemory::commit(std::uintptr_t at, std::size_t bytes) {
   if (os::raw_syscall(SYS_mprotect, at, bytes, PROT_READ | PROT_WRITE) != 0) return last_error();
   (void)advise(at, bytes, MADV_DODUMP);
+  return kOk;
+}
+
+Errno KernelMemory::renew(std::uintptr_t at, std::size_t bytes) {
+  // In one call: between two another thread could be given the place.
+  const int flags = MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED;
+  if (raw_mmap(at, bytes, PROT_READ | PROT_WRITE, flags) == MAP_FAILED) return last_error();
+  name_mapping(at, bytes, "heaptier");
   return kOk;
 }
 

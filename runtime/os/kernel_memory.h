@@ -11,6 +11,9 @@ struct KernelAbilities {
   bool pagemap_read = false;      // /proc/self/pagemap, in the older way
   bool batched_discard = false;   // process_madvise(DONTNEED) on oneself, Linux 6.13
   bool process_vm_readv = false;  // may be filtered by seccomp
+  // UFFDIO_MOVE returns when asked for a part of a huge page that is held (runtime/large_pages.h).
+  // By its version, Linux 6.18: to try it is to hang.
+  bool refuses_held_parts = false;
   bool scans() const { return pagemap_scan || pagemap_read; }
 };
 
@@ -26,6 +29,7 @@ class KernelMemory final : public MemoryOps {
 
   Errno reserve(std::uintptr_t hint, std::size_t bytes, std::uintptr_t* out) override;
   Errno commit(std::uintptr_t at, std::size_t bytes) override;
+  Errno renew(std::uintptr_t at, std::size_t bytes) override;
   Errno protect_none(std::uintptr_t at, std::size_t bytes) override;
   Errno set_access(std::uintptr_t at, std::size_t bytes, bool on) override;
   Errno map_private(std::size_t bytes, const char* name, std::uintptr_t* out) override;

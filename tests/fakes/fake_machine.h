@@ -12,6 +12,7 @@
 #include <cstdint>
 #include <cstring>
 #include <map>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -34,6 +35,14 @@ class FakeMachine final : public MemoryOps, public FaultPort {
   std::map<std::uintptr_t, Page> pages;
   std::map<std::uintptr_t, std::size_t> registered;
   std::map<std::uintptr_t, bool> huge;  // pageblock address -> one huge page
+  // Pageblocks that are one huge page, but not in one mapping; huge pages that a pipe holds, and
+  // how often one of those could not be split; those at whose place is a page table.
+  std::set<std::uintptr_t> huge_in_parts;
+  std::set<std::uintptr_t> held;
+  std::uint64_t refusals = 0;
+  std::set<std::uintptr_t> page_tables;
+  // Moves that would never have returned before Linux 6.18.
+  std::uint64_t hung = 0;
   Nanos clock{1'000'000'000};
   bool long_pins = false;
   std::uint64_t calls = 0;
@@ -65,6 +74,13 @@ class FakeMachine final : public MemoryOps, public FaultPort {
     return map(hint, bytes, out);
   }
   Errno commit(std::uintptr_t, std::size_t) override { return step("commit"); }
+  Errno renew(std::uintptr_t at, std::size_t bytes) override {
+    if (Errno e = step("renew"); e.failed()) return e;
+    drop(at, bytes);
+    registered.erase(at);
+    page_tables.erase(at);
+    return kOk;
+  }
   Errno protect_none(std::uintptr_t, std::size_t) override { return step("protect_none"); }
   Errno set_access(std::uintptr_t at, std::size_t bytes, bool on) override {
     if (Errno e = step("set_access"); e.failed()) return e;
@@ -79,6 +95,7 @@ class FakeMachine final : public MemoryOps, public FaultPort {
   Errno advise(std::uintptr_t at, std::size_t bytes, int advice) override {
     if (Errno e = step("advise"); e.failed()) return e;
     if (advice == 4) drop(at, bytes);
+    if (advice == 20 && bytes < kPageblockSize) split(round_down(at, kPageblockSize));
     const bool fill = advice == 22 || advice == 23;
     return fill && page(at).denied ? Errno{EINVAL} : kOk;
   }
@@ -164,6 +181,7 @@ class FakeMachine final : public MemoryOps, public FaultPort {
   }
   RunResult move(std::uintptr_t to, std::uintptr_t from, std::size_t bytes, bool) override {
     const bool fails = step("move").failed();
+    if (!fails && !may_move(to, from, bytes)) return {{EBUSY}, 0};
     for (std::size_t done = 0; done < bytes; done += kPageSize) {
       // A failing move stops half-way, unless it is of one page.
       if (fails && done >= bytes / 2 / kPageSize * kPageSize) return {{code_}, done};
@@ -221,6 +239,34 @@ class FakeMachine final : public MemoryOps, public FaultPort {
     if (calls != fail_at_) return kOk;
     failed_once_ = true;
     return {code_};
+  }
+  // A part of it is to be something else.
+  bool split(std::uintptr_t block) {
+    if (!huge[block] && !huge_in_parts.contains(block)) return true;
+    if (held.contains(block)) {
+      ++refusals;
+      return false;
+    }
+    huge[block] = false;
+    huge_in_parts.erase(block);
+    return true;
+  }
+  // Whole, or what is whole has to be split first.
+  bool may_move(std::uintptr_t to, std::uintptr_t from, std::size_t bytes) {
+    const std::uintptr_t block = round_down(from, kPageblockSize);
+    const std::uintptr_t target = round_down(to, kPageblockSize);
+    if (huge[block] && bytes == kPageblockSize && !page_tables.contains(target)) {
+      huge[block] = false;
+      huge[target] = true;
+      if (held.erase(block) != 0) held.insert(target);
+      return true;
+    }
+    page_tables.insert(target);
+    if (split(block)) return true;
+    huge[block] = false;
+    huge_in_parts.insert(block);
+    ++hung;
+    return false;
   }
   void forget(Page& p, std::uintptr_t at) {
     // What a lost page would read as, if anybody took it for good.

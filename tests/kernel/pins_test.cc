@@ -5,6 +5,7 @@
 #include <fcntl.h>
 #include <liburing.h>
 #include <linux/aio_abi.h>
+#include <sys/mman.h>
 #include <sys/syscall.h>
 #include <sys/uio.h>
 #include <unistd.h>
@@ -250,6 +251,62 @@ TEST(Pins, SplicedPagesShowLaterWrites) {
   close(ends[0]);
   close(ends[1]);
 }
+
+// A huge page of which a pipe holds a part, and of which only a part is to go: before Linux 6.18
+// the kernel tried that for ever, with the mapping locked.
+class HeldHugePage : public testing::TestWithParam<const char*> {
+ protected:
+  void SetUp() override {
+    const auto start = reinterpret_cast<std::uintptr_t>(area_.data());
+    block_ = area_.at((kPageblock - start % kPageblock) % kPageblock);
+    if (madvise(block_, kPageblock, 25 /* MADV_COLLAPSE, Linux 6.1 */) != 0) {
+      GTEST_SKIP() << "the kernel makes no huge page: " << strerror(errno);
+    }
+  }
+  unsigned char* page(std::size_t i) const { return block_ + i * kPage; }
+
+  Area area_{3 * kPageblock, 31};
+  unsigned char* block_ = nullptr;
+};
+
+TEST_P(HeldHugePage, IsNotWaitedFor) {
+  const std::string how = GetParam();
+  int ends[2];
+  ASSERT_EQ(pipe2(ends, O_CLOEXEC), 0);
+  const iovec part{page(3), kPage};
+  ASSERT_EQ(vmsplice(ends[1], &part, 1, 0), static_cast<ssize_t>(kPage)) << strerror(errno);
+  if (how == "in_two_mappings") {
+    ASSERT_EQ(mprotect(page(300), kPage, PROT_READ), 0);
+    ASSERT_EQ(mprotect(page(300), kPage, PROT_READ | PROT_WRITE), 0);
+  }
+  if (how == "without_a_part") {
+    ASSERT_EQ(madvise(page(500), 12 * kPage, MADV_DONTNEED), 0);
+    fill(page(500), 12 * kPage, area_.seed(), static_cast<std::size_t>(page(500) - area_.data()));
+  }
+  {
+    const Evictor evictor({{page(0), 16 * kPage}, {page(100), 16 * kPage}});
+    for (int i = 0; i < 3; ++i) {
+      evictor.await_round();
+      // Nobody waits for the address space.
+      void* const other = mmap(nullptr, kPage, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+      ASSERT_NE(other, MAP_FAILED);
+      munmap(other, kPage);
+      EXPECT_TRUE(area_.holds());
+    }
+    unsigned char seen[kPage];
+    ASSERT_EQ(read(ends[0], seen, kPage), static_cast<ssize_t>(kPage));
+    ASSERT_TRUE(
+        pattern_holds(seen, kPage, area_.seed(), static_cast<std::size_t>(page(3) - area_.data())));
+    evictor.await_round();
+  }
+  EXPECT_TRUE(area_.holds());
+  close(ends[0]);
+  close(ends[1]);
+}
+
+INSTANTIATE_TEST_SUITE_P(Of, HeldHugePage,
+                         testing::Values("whole", "in_two_mappings", "without_a_part"),
+                         [](const auto& info) { return std::string(info.param); });
 
 }  // namespace
 }  // namespace heaptier::test

@@ -57,6 +57,7 @@ class FakeAddressSpace final : public MemoryOps {
     return kOk;
   }
 
+  Errno renew(std::uintptr_t, std::size_t) override { return {ENOSYS}; }
   Errno commit(std::uintptr_t at, std::size_t bytes) override {
     ++commit_calls;
     if (fails()) return {ENOMEM};

@@ -110,6 +110,7 @@ class FakeMemory final : public MemoryOps {
 
   Errno reserve(std::uintptr_t, std::size_t, std::uintptr_t*) override { return {ENOSYS}; }
   Errno commit(std::uintptr_t, std::size_t) override { return {ENOSYS}; }
+  Errno renew(std::uintptr_t, std::size_t) override { return {ENOSYS}; }
   Errno protect_none(std::uintptr_t, std::size_t) override { return {ENOSYS}; }
   Errno set_access(std::uintptr_t, std::size_t, bool) override { return {ENOSYS}; }
   Errno copy_pages(const std::uintptr_t*, std::size_t, void*, std::size_t*) override {
