@@ -159,15 +159,20 @@ ParseResult parse_tier(std::string_view text, TierSpec* out) {
 
 // Whether `tier` may follow what is in the chain.
 ParseResult append_tier(const TierSpec& tier, TierChain* chain) {
-  if (chain->find(tier.kind) != nullptr) return refuse("a tier is named twice");
+  if (const TierSpec* like = chain->find(tier.kind); like != nullptr) {
+    if (tier.nodes.empty() || like->nodes.empty()) return refuse("a tier is named twice");
+  }
   if (chain->find(TierKind::kZpool) != nullptr) return refuse("the zpool comes last");
+  if (chain->count == kMaxTiers) {
+    static_assert(kMaxTiers == 8);
+    return refuse("a chain has at most 8 tiers");
+  }
   if (chain->count == 0 && tier.kind != TierKind::kDram) {
     return refuse("the chain starts with dram");
   }
   for (std::uint32_t i = 0; i < chain->count; ++i) {
     if (!(chain->tiers[i].nodes & tier.nodes).empty()) return refuse("a node is named twice");
   }
-  static_assert(kMaxTiers >= std::size(kTierNames));  // each kind once: never more than there are
   chain->tiers[chain->count++] = tier;
   return kAccepted;
 }

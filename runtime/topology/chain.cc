@@ -1,7 +1,5 @@
 #include "runtime/topology/chain.h"
 
-#include <algorithm>
-
 #include "runtime/bootstrap_heap.h"
 #include "runtime/config/option_values.h"
 #include "runtime/config/text_writer.h"
@@ -39,21 +37,20 @@ ChainVerdict check_node(unsigned node, const Topology& topology) {
   return {};
 }
 
-// All tiers of nodes, then the zpool; two of one kind are one tier. The default where there is one.
+// All tiers of nodes, then the zpool. The default where there is one. Nodes of tiers beyond what a
+// chain can have are in the last one before the zpool.
 TierChain chain_of(const Topology& topology) {
   Ranking ranking;
   rank_nodes(topology, &ranking);
   TierChain chain{.tiers = {}, .count = 0};
   for (std::uint32_t i = 0; i < ranking.count; ++i) {
     const RankedTier& ranked = ranking.tiers[i];
-    TierSpec* const end = chain.tiers + chain.count;
-    TierSpec* const known = std::find_if(
-        chain.tiers, end, [&ranked](const TierSpec& tier) { return tier.kind == ranked.kind; });
-    if (known == end) {
-      *known = {ranked.kind, 0, {}};
-      ++chain.count;
+    if (chain.count + 1 < kMaxTiers) {
+      chain.tiers[chain.count++] = {ranked.kind, 0, ranked.nodes};
+    } else {
+      TierSpec& last = chain.tiers[chain.count - 1];
+      last.nodes = last.nodes | ranked.nodes;
     }
-    known->nodes = known->nodes | ranked.nodes;
   }
   if (chain.count < 2 || chain.tiers[0].kind != TierKind::kDram) return TierChain{};
   chain.tiers[chain.count++] = {TierKind::kZpool, 0, {}};

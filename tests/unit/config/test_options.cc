@@ -217,6 +217,13 @@ TEST(ParseOption, TiersOfTheMachinesOwn) {
   EXPECT_EQ(parsed(OptionId::kTiers, "auto;zpool"), "refused: no such tier");
 }
 
+TEST(ParseOption, TwoTiersMayBeOfOneKind) {
+  for (const char* chain : {"dram=node:0;cxl=node:1;cxl=node:2", "dram=node:1;dram=node:0;zpool",
+                            "dram;pmem=node:2:4G;pmem=node:3"}) {
+    EXPECT_EQ(parsed(OptionId::kTiers, chain), chain);
+  }
+}
+
 TEST(ParseOption, OneTierOfSeveralNodesIsAChain) {
   EXPECT_EQ(parsed(OptionId::kTiers, "dram=node:0-1"), "dram=node:0-1");
 }
@@ -228,8 +235,12 @@ TEST(ParseOption, TiersOfNodesRefused) {
   } kCases[] = {
       {"dram=node:0;cxl=node:0", "a node is named twice"},
       {"dram=node:0;cxl=node:1;pmem=node:1-2", "a node is named twice"},
-      {"dram=node:0;cxl=node:1;cxl=node:2", "a tier is named twice"},
-      {"dram=node:0;dram=node:1", "a tier is named twice"},
+      {"dram;dram=node:1", "a tier is named twice"},
+      {"dram=node:0;dram", "a tier is named twice"},
+      {"dram=node:0;zpool;zpool", "a tier is named twice"},
+      {"dram=node:0;cxl=node:1;cxl=node:2;cxl=node:3;cxl=node:4;pmem=node:5;pmem=node:6;pmem=node:"
+       "7;zpool",
+       "a chain has at most 8 tiers"},
       {"dram=node:0;zpool;cxl=node:1", "the zpool comes last"},
       {"cxl=node:1;dram=node:0", "the chain starts with dram"},
       {"dram=node:0", "dram alone leaves nowhere to move to; that is policy none"},

@@ -79,6 +79,37 @@ TEST(SettleTiers, TheMachinesOwnAreItsNodesAndTheZpool) {
   EXPECT_FALSE(s.options.tiers.automatic);
 }
 
+TEST(SettleTiers, NearAndFarOnesAreTiersOfTheirOwn) {
+  FakeFileTree tree =
+      machine({{0, "0", 64, "10 20 30"}, {1, "", 64, "20 10 40"}, {2, "", 64, "30 40 10"}}, "0-2",
+              "0-2", "0", "0-2");
+  Options options;
+  Diagnostics diagnostics;
+  ASSERT_TRUE(parse_option(OptionId::kTiers, "auto", &options).ok);
+  settle_tiers(tree, "auto", &options, &diagnostics);
+  EXPECT_EQ(options.tiers, chain_of("dram=node:0;cxl=node:1;cxl=node:2;zpool"));
+}
+
+TEST(SettleTiers, MoreTiersThanAChainCanHaveShareTheLastOne) {
+  std::vector<NodeFacts> nodes;
+  constexpr int kFar[] = {10, 15, 23, 35, 53, 80, 120, 180, 254};
+  for (unsigned node = 0; node < std::size(kFar); ++node) {
+    std::string distances;
+    for (unsigned other = 0; other < std::size(kFar); ++other) {
+      distances += std::to_string(node == other ? 10 : kFar[std::max(node, other)]) + " ";
+    }
+    nodes.push_back({node, node == 0 ? "0" : "", 64, distances});
+  }
+  FakeFileTree tree = machine(nodes, "0-8", "0-8", "0", "0-8");
+  Options options;
+  Diagnostics diagnostics;
+  ASSERT_TRUE(parse_option(OptionId::kTiers, "auto", &options).ok);
+  settle_tiers(tree, "auto", &options, &diagnostics);
+  ASSERT_EQ(options.tiers.count, kMaxTiers);
+  EXPECT_EQ(text_of(options.tiers.tiers[kMaxTiers - 2].nodes), "6,7,8");
+  EXPECT_EQ(options.tiers.tiers[kMaxTiers - 1].kind, TierKind::kZpool);
+}
+
 TEST(SettleTiers, TheMachinesOwnIsTheDefaultWhereThereIsOneTier) {
   FakeFileTree tree = machine({{0, "0-1", 64, "10"}}, "0", "0", "0-1", "0");
   Options options;
