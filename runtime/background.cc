@@ -137,7 +137,8 @@ Errno Background::open_port() {
   }
   const Errno e = use_userfaultfd();
   if (e.ok() && hide) notice_ = Notice::kNoChain;
-  if (e.ok() || options_.sampler != SamplerKind::kAuto || !nodes_.active() || in_child_) return e;
+  const bool useful = nodes_.active() || interleave_.whole();
+  if (e.ok() || options_.sampler != SamplerKind::kAuto || !useful || in_child_) return e;
   core_.only_user_only = true;
   if (use_protection().failed()) return e;
   notice_ = Notice::kNotParked;
@@ -183,9 +184,10 @@ void Background::give_notice() const {
   std::snprintf(
       line, sizeof line,
       "heaptier: pages cannot be parked here (%s): memory is moved between nodes when asked "
-      "(heaptier_move, heaptier ctl drain), and placed only in heaps declared user-only%s. "
+      "(heaptier_move, heaptier ctl drain), and %s%s. "
       "Remedy: %s%s--sampler protnone (see its limits)\n",
       std::strerror(not_parked_.code),
+      interleave_.whole() ? "interleaved" : "placed only in heaps declared user-only",
       options_.tiers.find(TierKind::kZpool) != nullptr ? "; nothing is compressed" : "", fix,
       fix[0] != '\0' ? "; or " : "");
   os::write_text(line);
