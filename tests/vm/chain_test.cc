@@ -1,6 +1,7 @@
 // A chain of node tiers under a program that knows nothing of it: what is cold goes down, what is
 // touched comes up, huge pages whole, and no byte changes. Run under the library, with a budget
 // below what it uses, in a machine with nodes.
+#include <malloc.h>
 #include <sys/prctl.h>
 
 #include <chrono>
@@ -111,8 +112,12 @@ TEST_P(Chain, ColdGoesDownAndTouchedComesUp) {
 // Filled in small pages; then huge ones are allowed.
 class Gathered : public Chain {};
 TEST_P(Gathered, HotSmallPagesBecomeHugeOnes) {
+  // What the heap has kept of the test before would be used again as it is: in huge pages.
+  malloc_trim(0);
   prctl(PR_SET_THP_DISABLE, 1, 0, 0, 0);
   Area area(heap_, 23);
+  const auto at = reinterpret_cast<std::uintptr_t>(area.data());
+  ASSERT_LT(huge_bytes(at, area.size()), hot_) << "the area is not made of small pages";
   prctl(PR_SET_THP_DISABLE, 0, 0, 0, 0);
   const long long before = counter("collapse_done");
   ASSERT_TRUE(keep_hot(area, 0, hot_, [&] { return counter("collapse_done") >= before + 3; }))

@@ -6,10 +6,7 @@
 #include <unistd.h>
 
 #include <cstdint>
-#include <cstdio>
 #include <cstring>
-#include <fstream>
-#include <string>
 #include <vector>
 
 #include "runtime/os/kernel_nodes.h"
@@ -82,22 +79,7 @@ class NodeMemory {
     for (const int s : status) ++count[s >= 0 && s < 4 ? static_cast<std::size_t>(s) : 4];
     return count;
   }
-  std::size_t huge_bytes() const {
-    std::ifstream smaps("/proc/self/smaps");
-    std::size_t sum = 0;
-    bool inside = false;
-    for (std::string line; std::getline(smaps, line);) {
-      std::uintptr_t from = 0;
-      std::uintptr_t to = 0;
-      std::size_t kib = 0;
-      if (std::sscanf(line.c_str(), "%lx-%lx ", &from, &to) == 2) {
-        inside = from < at_ + bytes_ && to > at_;
-      } else if (inside && std::sscanf(line.c_str(), "AnonHugePages: %zu", &kib) == 1) {
-        sum += kib * 1024;
-      }
-    }
-    return sum;
-  }
+  std::size_t huge_bytes() const { return test::huge_bytes(at_, bytes_); }
 
  private:
   static std::uint64_t word(std::size_t n, std::size_t i, std::uint64_t version) {

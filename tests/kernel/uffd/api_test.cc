@@ -7,17 +7,18 @@
 #include <setjmp.h>
 #include <signal.h>
 
-#include <fstream>
 #include <string>
 #include <thread>
 #include <vector>
 
 #include "tests/kernel/uffd/fixture.h"
+#include "tests/support/vmstat.h"
 #include "uffd/thread_door.h"
 
 namespace heaptier {
 namespace {
 
+using test::huge_bytes;
 using testing::exited_with;
 using testing::fill_page;
 using testing::in_child;
@@ -42,20 +43,6 @@ class Uffd : public ::testing::Test {
   Userfaultfd port;
   Source source = Source::kNone;
 };
-
-std::size_t huge_bytes_at(std::uintptr_t at) {
-  std::ifstream smaps("/proc/self/smaps");
-  std::string line;
-  bool inside = false;
-  while (std::getline(smaps, line)) {
-    std::uintptr_t start = 0;
-    std::uintptr_t end = 0;
-    if (std::sscanf(line.c_str(), "%lx-%lx ", &start, &end) == 2) inside = start <= at && at < end;
-    std::size_t kib = 0;
-    if (inside && std::sscanf(line.c_str(), "AnonHugePages: %lu kB", &kib) == 1) return kib * 1024;
-  }
-  return 0;
-}
 
 TEST_F(Uffd, SaysWhereItCameFromAndStaysOutOfTheWay) {
   EXPECT_NE(source, Source::kNone);
@@ -198,16 +185,16 @@ TEST_F(Uffd, MovesAHugePageInOnePiece) {
   madvise(home.ptr(), home.bytes(), MADV_HUGEPAGE);
   madvise(park.ptr(), park.bytes(), MADV_HUGEPAGE);
   for (std::size_t i = 0; i < home.pages(); ++i) fill_page(home.at(i), home.ptr(i));
-  if (huge_bytes_at(home.at()) != home.bytes()) GTEST_SKIP() << "no huge page to be had";
+  if (huge_bytes(home.at(), home.bytes()) != home.bytes()) GTEST_SKIP() << "no huge page to be had";
   ASSERT_TRUE(port.register_range(home.at(), home.bytes()).ok());
   ASSERT_TRUE(port.register_range(park.at(), park.bytes()).ok());
   const RunResult r = port.move(park.at(), home.at(), home.bytes(), true);
   EXPECT_TRUE(r.error.ok()) << r.error.code;
   EXPECT_EQ(r.done, home.bytes());
-  EXPECT_EQ(huge_bytes_at(park.at()), park.bytes());
-  EXPECT_EQ(huge_bytes_at(home.at()), 0u);
+  EXPECT_EQ(huge_bytes(park.at(), park.bytes()), park.bytes());
+  EXPECT_EQ(huge_bytes(home.at(), home.bytes()), 0u);
   EXPECT_TRUE(port.move(home.at(), park.at(), home.bytes(), true).error.ok());
-  EXPECT_EQ(huge_bytes_at(home.at()), home.bytes());
+  EXPECT_EQ(huge_bytes(home.at(), home.bytes()), home.bytes());
   for (std::size_t i = 0; i < home.pages(); ++i) ASSERT_TRUE(page_is_right(home.at(i))) << i;
 }
 
