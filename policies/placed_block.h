@@ -125,7 +125,9 @@ struct PlacementView {
   bool store_has_room = false;
   // The first tier has several nodes, and threads of this process may run beside more than one.
   bool several_sockets = false;
-  bool may_gather = false;  // into huge pages
+  // Free on the first tier's nodes, within the option or not: what copies into huge pages may take
+  // for a moment. 0: none are to be made.
+  std::uint64_t gather_pages = 0;
 };
 
 enum class PlaceAction : std::uint8_t {

@@ -34,7 +34,7 @@ void PlacementPolicy::decide(PlacementView& view, Nanos now, const PlacementBudg
   plan_stores(view, now, plan);
   plan_ways_home(view, plan);
   if (view.several_sockets) plan_crossings(view, now, &left, plan);
-  if (view.may_gather) plan_gathering(view, now, plan);
+  if (view.gather_pages > 0) plan_gathering(view, now, plan);
   const std::uint64_t reserve = reserve_of(view.tiers[0].capacity_pages);
   const bool any_slow =
       std::any_of(view.blocks.begin(), view.blocks.end(), [](const auto& b) { return b.slow > 0; });
@@ -189,11 +189,12 @@ void PlacementPolicy::plan_crossings(PlacementView& view, Nanos now, std::uint64
   }
 }
 
-// A copy of 2 MiB each: a few a round.
+// A copy of 2 MiB each: a few a round. While one is made the tier holds a block more than the
+// option may allow, since that can leave no room for as long as all of the tier is hot.
 void PlacementPolicy::plan_gathering(PlacementView& view, Nanos now, PlacementPlan& plan) {
   constexpr std::uint64_t kAtOnce = 4;
   // The copy needs room for a while, which the kernel is not to take from others.
-  const std::uint64_t fit = std::min(view.tiers[0].room_pages / kPagesPerBlock, kAtOnce);
+  const std::uint64_t fit = std::min(view.gather_pages / kPagesPerBlock, kAtOnce);
   std::uint64_t planned = 0;
   for (PlacedBlock& b : view.blocks) {
     if (!b.dense || now < b.gather_not_before) continue;

@@ -198,7 +198,7 @@ void NodeLoop::measure_tiers() {
   fast_bytes_.store(limit * kPageSize, std::memory_order_relaxed);
   first.room_pages = std::min(first.room_pages, limit > fast ? limit - fast : 0);
   first.over_pages = fast > limit ? fast - limit : 0;
-  view_.may_gather = options_.huge == HugeMode::kAuto;
+  view_.gather_pages = options_.huge == HugeMode::kAuto ? nodes.room_pages(0) : 0;
   view_.several_sockets = nodes.sockets().count() > 1;
   view_.store_has_room = core_.store != nullptr && !core_.store_rests(now);
 }

@@ -558,6 +558,40 @@ TEST(Placement, WhatLiesParkedOnTheLastNodeGoesToTheStore) {
   EXPECT_EQ(done, (std::vector{PlaceAction::kWatch, PlaceAction::kStore}));
 }
 
+// Small pages of the first tier that are all hot become a huge page, also where the option's part
+// of the tier is full and all of it equally hot; not where the nodes have no room for the copy.
+TEST(Placement, HotSmallPagesAreGatheredWhateverTheOptionLeaves) {
+  for (const std::uint64_t free : {0 * kPagesPerBlock, 1 * kPagesPerBlock, 9 * kPagesPerBlock}) {
+    PlacementPolicy policy;
+    PlacedBlock blocks[8];
+    for (std::uint32_t i = 0; i < 8; ++i) {
+      PlacedBlock& b = blocks[i];
+      b.index = {i};
+      b.movable = true;
+      b.resident = kBlockPages;
+      b.above.gap = 10;
+      b.not_before = seconds(1000);
+      b.dense = i != 0;
+    }
+    PlacementView view;
+    view.blocks = blocks;
+    view.tier_count = 2;
+    view.tiers[0] = {8 * kPagesPerBlock, 0, 0};
+    view.tiers[1] = {100000, 0, 0};
+    view.gather_pages = free;
+    PlaceStep steps[16];
+    PlacementPlan plan{steps};
+    policy.decide(view, seconds(1), PlacementBudget{}, plan);
+    std::size_t gathered = 0;
+    for (std::size_t i = 0; i < plan.count; ++i) {
+      if (plan.steps[i].action != PlaceAction::kGather) continue;
+      ++gathered;
+      EXPECT_NE(plan.steps[i].block.v, 0u);
+    }
+    EXPECT_EQ(gathered, std::min<std::size_t>(free / kPagesPerBlock, 4));
+  }
+}
+
 TEST(Placement, OneTierIsNothingToDo) {
   PlacementPolicy policy;
   PlacedBlock block;
