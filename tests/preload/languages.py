@@ -8,15 +8,16 @@ sys.path.insert(0, str(pathlib.Path(__file__).parents[1] / "support"))
 from run_under import Missing, Wrong, main  # noqa: E402
 
 
-def _suite(name, limit):
-    """Python's own tests of one module. What fails under the library must fail plain, too, to be forgiven."""
+def _suite(name, limit, classes=()):
+    """Python's own tests of one module, or of some of its classes. What fails under the library must fail plain, too, to be
+    forgiven."""
     def scenario(bench):
         # PYTHONMALLOC: small objects come from malloc too, not from arenas that python maps by itself.
         env = {"PYTHONMALLOC": "malloc", "PYTHONDONTWRITEBYTECODE": "1"}
         python = bench.program("python3")
         if bench.run([python, "-c", f"import test.{name}"], False).status != 0:
             raise Missing(f"python's own tests are not installed (test.{name}: libpython3.11-testsuite)")
-        argv = [python, "-m", "test", "-v", name]
+        argv = [python, "-m", "test", "-v", *(f"--match={one}" for one in classes), name]
         tiered = bench.run(argv, True, limit, env=env)
         if tiered.status == 0:
             return
@@ -32,6 +33,17 @@ def _failures(done):
     text = (done.out + done.err).decode(errors="replace")
     return set(re.findall(r"^(?:FAIL|ERROR): (\S+ \(\S+\))", text, re.MULTILINE))
 
+
+# Of the tests of multiprocessing those that hand memory to a child, or share it with one: by fork, or by a fresh interpreter
+# that starts under the library and is told by pickles. What is left out does the same again (each test runs with processes,
+# with threads alone, and through a manager's process), or waits for most of its time: barriers, conditions, time limits.
+_BY_CHILDREN = [f"WithProcessesTest{what}" for what in (
+    "Process", "SubclassingProcess", "Queue", "Pool", "Connection", "PicklingConnections", "SharedMemory")]
+# And what a forked child has of its parent's: maps, threads, locks, finalizers, signal handlers, descriptors.
+_BY_FORK = _BY_CHILDREN + [f"WithProcessesTest{what}" for what in (
+    "Value", "Array", "SharedCTypes", "Heap", "Finalize", "PollEintr", "Event", "PoolWorkerErrors", "PoolWorkerLifetime")] + [
+        "WithManagerTestContainers", "WithManagerTestMyManager", "WithManagerTestRemoteManager", "TestForkAwareThreadLock",
+        "TestIgnoreEINTR", "TestCloseFds", "TestInitializers", "TestSimpleQueue"]
 
 _PERL = r"""
 use strict; use warnings;
@@ -69,5 +81,6 @@ def gcc(bench):
 if __name__ == "__main__":
     main({"python_json": _suite("test_json", 120), "python_re": _suite("test_re", 400),
           "python_threading": _suite("test_threading", 400), "python_subprocess": _suite("test_subprocess", 400),
-          "python_multiprocessing_fork": _suite("test_multiprocessing_fork", 800),
-          "python_multiprocessing_spawn": _suite("test_multiprocessing_spawn", 800), "perl": perl, "gcc": gcc})
+          "python_multiprocessing_fork": _suite("test_multiprocessing_fork", 400, _BY_FORK),
+          "python_multiprocessing_spawn": _suite("test_multiprocessing_spawn", 400, _BY_CHILDREN),
+          "perl": perl, "gcc": gcc})
