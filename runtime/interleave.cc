@@ -48,17 +48,11 @@ Errno Interleave::get_ready() {
     why_not_ = "the program has a memory policy of its own (set_mempolicy, numactl)";
     return {ENOTSUP};
   }
-  auto* topology = bootstrap::allocate_array<Topology>(1);
+  const TopologyNow topology(files_);
+  if (!topology) return {ENOMEM};
   void* room = bootstrap::allocate(sizeof(Parts), 64);
-  if (topology != nullptr && room != nullptr) {
-    read_topology(files_, topology);
-    chosen_ = choose_weights(options_.policy, options_.tiers, *topology);
-  }
-  bootstrap::release(topology, sizeof(Topology));
-  if (topology == nullptr || room == nullptr) {
-    bootstrap::release(room, sizeof(Parts), 64);
-    return {ENOMEM};
-  }
+  if (room == nullptr) return {ENOMEM};
+  chosen_ = choose_weights(options_.policy, options_.tiers, *topology);
   auto* parts = new (room) Parts(ops_);
   const auto here = reinterpret_cast<std::uintptr_t>(parts);
   int status = -1;

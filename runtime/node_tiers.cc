@@ -32,11 +32,10 @@ Errno NodeTiers::init(NodeOps& ops, FileTree& files, const TierChain& chain) {
     return kOk;
   }
   ops_ = &ops;
-  auto* topology = bootstrap::allocate_array<Topology>(1);
+  const TopologyNow topology(files);
   ranking_ = bootstrap::allocate_array<Ranking>(1);
   Errno e{ENOMEM};
-  if (topology != nullptr && ranking_ != nullptr) {
-    read_topology(files, new (topology) Topology);
+  if (topology && ranking_ != nullptr) {
     rank_as_configured(chain, *topology, new (ranking_) Ranking);
     for (unsigned node = 0; node < kMaxNodes; ++node) {
       node_pages_[node] = topology->nodes[node].capacity_bytes / kPageSize;
@@ -52,7 +51,6 @@ Errno NodeTiers::init(NodeOps& ops, FileTree& files, const TierChain& chain) {
     }
     if (own_ != nullptr) std::copy_n(topology->node_of_cpu, kMaxCpus, node_of_cpu_);
   }
-  bootstrap::release(topology, sizeof *topology);
   if (own_ == nullptr) {
     bootstrap::release(node_of_cpu_, kMaxCpus);
     node_of_cpu_ = nullptr;

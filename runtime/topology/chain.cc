@@ -1,6 +1,5 @@
 #include "runtime/topology/chain.h"
 
-#include "runtime/bootstrap_heap.h"
 #include "runtime/config/option_values.h"
 #include "runtime/config/text_writer.h"
 #include "runtime/topology/ranking.h"
@@ -84,11 +83,9 @@ void settle_tiers(FileTree& files, std::string_view given, Options* options,
   if (!options->tiers.names_nodes() && !options->tiers.automatic) return;
   const char* reason = "no memory to look at the nodes";
   ChainVerdict verdict;
-  if (auto* topology = bootstrap::allocate_array<Topology>(1); topology != nullptr) {
-    read_topology(files, topology);
+  if (const TopologyNow topology(files); topology) {
     if (options->tiers.automatic) options->tiers = chain_of(*topology);
     verdict = check_chain(options->tiers, *topology);
-    bootstrap::release(topology, sizeof(Topology));
     reason = verdict.reason;
     if (verdict.ok()) {
       // What the first tier may hold is what FAST says, if that says it by itself.

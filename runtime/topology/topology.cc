@@ -9,6 +9,7 @@
 #include "runtime/base/units.h"
 #include "runtime/base/words.h"
 #include "runtime/base/zone_info.h"
+#include "runtime/bootstrap_heap.h"
 #include "runtime/config/option_values.h"
 #include "runtime/config/text_writer.h"
 
@@ -287,6 +288,17 @@ class Reader {
 void read_topology(FileTree& files, Topology* out) {
   new (out) Topology{};  // in place: an assignment would need as much stack
   Reader(files, *out).all();
+}
+
+TopologyNow::TopologyNow(FileTree& files) : topology_(nullptr) {
+  void* const room = bootstrap::allocate(sizeof(Topology), alignof(Topology));
+  if (room == nullptr) return;
+  topology_ = new (room) Topology;
+  read_topology(files, topology_);
+}
+
+TopologyNow::~TopologyNow() {
+  bootstrap::release(topology_, sizeof(Topology), alignof(Topology));
 }
 
 }  // namespace heaptier

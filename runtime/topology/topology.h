@@ -1,7 +1,7 @@
 // The memory nodes of the machine as the kernel describes them, and what this process may use of
 // them. Facts only: what is fast and what is slow is ranking.h's to say.
 //
-// Thread rule: a Topology belongs to its owner. It has some 16 KiB: in bootstrap memory or static,
+// Thread rule: a Topology belongs to its owner. It has some 12 KiB: in bootstrap memory or static,
 // not on a stack of unknown size.
 #pragma once
 
@@ -69,5 +69,21 @@ struct Topology {
 // Fills *out with what the tree says. What is missing, unreadable or nonsense there counts as not
 // said, so this cannot fail: the least there is is one node with the machine's memory.
 void read_topology(FileTree& files, Topology* out);
+
+// The same, too large for a stack (some 12 KiB), in memory of its own for as long as this lives.
+class TopologyNow {
+ public:
+  explicit TopologyNow(FileTree& files);
+  ~TopologyNow();
+  TopologyNow(const TopologyNow&) = delete;
+  TopologyNow& operator=(const TopologyNow&) = delete;
+  // False: there was no memory for it, and nothing may be asked of it.
+  explicit operator bool() const { return topology_ != nullptr; }
+  const Topology& operator*() const { return *topology_; }
+  const Topology* operator->() const { return topology_; }
+
+ private:
+  Topology* topology_;
+};
 
 }  // namespace heaptier

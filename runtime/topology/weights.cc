@@ -3,7 +3,6 @@
 #include <algorithm>
 
 #include "policies/interleave.h"
-#include "runtime/bootstrap_heap.h"
 #include "runtime/topology/ranking.h"
 
 namespace heaptier {
@@ -62,10 +61,8 @@ void settle_policy(FileTree& files, std::string_view given, Options* options,
   if (options->policy.weights.nodes().empty()) return;
   const char* reason = "no memory to look at the nodes";
   ChainVerdict verdict;
-  if (auto* topology = bootstrap::allocate_array<Topology>(1); topology != nullptr) {
-    read_topology(files, topology);
+  if (const TopologyNow topology(files); topology) {
     verdict = check_policy(options->policy, options->tiers, *topology);
-    bootstrap::release(topology, sizeof(Topology));
     if (verdict.ok()) return;
     reason = verdict.reason;
   }
