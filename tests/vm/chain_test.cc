@@ -129,8 +129,9 @@ TEST_P(Gathered, HotSmallPagesBecomeHugeOnes) {
     return static_cast<long long>(vmstat("thp_split_page")) - counter("nodes_huge_split");
   };
   const long long splits = unwanted_splits();
-  ASSERT_TRUE(keep_hot(area, 0, hot_, [&] { return counter("huge_parked") > whole + 2; }));
-  EXPECT_LE(unwanted_splits(), splits) << "what was gathered was taken apart";
+  ASSERT_TRUE(keep_hot(area, 0, hot_, [&] { return counter("huge_parked") >= whole + 8; }));
+  // One may fall between the two looks, and the heap gives parts of huge pages back by itself.
+  EXPECT_LE(unwanted_splits(), splits + 2) << "what was gathered was taken apart";
   EXPECT_TRUE(area.holds());
   note_away(static_cast<long>(counter("huge_parked")));
 }
