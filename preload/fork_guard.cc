@@ -2,6 +2,7 @@
 
 #include <link.h>
 #include <pthread.h>
+#include <signal.h>
 #include <sys/types.h>
 
 #include "preload/call_gate.h"
@@ -11,6 +12,7 @@
 #include "runtime/base/errno.h"
 #include "runtime/engine.h"
 #include "runtime/heap/jemalloc_heap.h"
+#include "runtime/os/thread.h"
 #include "uffd/inline_faults.h"
 #include "uffd/thread_cpu.h"
 
@@ -29,6 +31,8 @@ constexpr std::size_t kForkStack =
 }
 
 thread_local std::uintptr_t pinned_stack = 0;
+// From fork_stop to its end: the lock that it holds is this one's, too.
+constinit sigset_t signals_before{};
 
 void hold_own_stack() {
   const auto here = reinterpret_cast<std::uintptr_t>(__builtin_frame_address(0));
@@ -62,7 +66,11 @@ void let_own_stack_go() {
 void before_fork() {
   dl_iterate_phdr(surrender_link_maps, nullptr);
   hold_own_stack();
+  // Until faults are served again no handler of the application's may touch what is away.
+  sigset_t before;
+  os::block_signals(&before);
   engine().fork_stop();
+  signals_before = before;
   jemalloc_fork_prepare();
   engine().fork_freeze();
 }
@@ -70,7 +78,9 @@ void before_fork() {
 void after_fork_in_parent() {
   engine().fork_thaw();
   jemalloc_fork_parent();
+  const sigset_t before = signals_before;
   engine().fork_go_on();
+  os::restore_signals(before);
   let_own_stack_go();
 }
 
@@ -81,6 +91,7 @@ void after_fork_in_child(MadeBy by) {
   count_threads_in_child();
   HeapAside no_heap_yet;
   engine().fork_child(by == MadeBy::kLibcsFork);
+  os::restore_signals(signals_before);
   let_own_stack_go();
 }
 

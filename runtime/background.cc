@@ -207,7 +207,8 @@ Errno Background::use_userfaultfd() {
     close_ports();
     return e;
   }
-  if (!memory.abilities().refuses_held_parts) core_.large_pages = &large_pages_;
+  large_pages_.begin(memory.abilities().refuses_held_parts, options_.huge == HugeMode::kAlways);
+  core_.large_pages = &large_pages_;
   dual_.use(inline_mode() ? nullptr : &port_, some_inline() ? &inline_port_ : nullptr);
   // The indirection costs a look at the owner: only where there are two kinds.
   core_.port = user_only_ && !inline_mode() ? static_cast<FaultPort*>(&dual_)

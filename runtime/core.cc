@@ -78,11 +78,14 @@ Errno Core::ensure_park(BlockIndex b) {
 }
 
 Errno Core::renew_park(BlockIndex b) {
+  Pageblock& block = table.block(b);
   const std::uintptr_t at = park(first_page(b));
+  block.park_unusable.store(true, std::memory_order_relaxed);
   if (Errno e = ops.renew(at, kPageblockSize); e.failed()) return e;
   (void)ops.advise(at, kPageblockSize, os::kAdviceDontDump);
   if (Errno e = port->register_range(at, kPageblockSize); e.failed()) return e;
-  table.block(b).park_in_parts.store(false, std::memory_order_relaxed);
+  block.park_unusable.store(false, std::memory_order_relaxed);
+  block.park_in_parts.store(false, std::memory_order_relaxed);
   return kOk;
 }
 

@@ -42,8 +42,7 @@ struct Core {
   // How a page is made to tell of its next touch: null, by parking it; else by hiding it, and there
   // is no port. Set before the engine is awake.
   Protection* protection = nullptr;
-  // Looks after what may be parked in parts; null: FaultPort::move refuses by itself what cannot
-  // be.
+  // Looks after what may be parked whole and what in parts; null (tests): anything may.
   LargePages* large_pages = nullptr;
   bool only_user_only = false;  // and only in heaps that were declared user-only
   std::uintptr_t park_base =

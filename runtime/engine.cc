@@ -590,7 +590,9 @@ void Engine::report_at_exit() {
   if (!options_->reports(pid)) return;
   StatsSnapshot now;
   {
-    // Nothing moves while the numbers are taken, so that they add up.
+    // Nothing moves while the numbers are taken, so that they add up. No handler of the
+    // application's may interrupt it: it would wait for a page that nobody brings.
+    const os::SignalsBlocked quiet;
     SpinGuard no_fork(waking_);
     Background* bg = background();
     if (bg != nullptr) bg->hold_still();

@@ -18,10 +18,10 @@ constexpr std::uint32_t kProbes = 4;
 // With the gate held. The kernel takes a huge page apart, without a word, that is to go where a
 // page table is; and where that is dangerous (large_pages.h) it is only asked for what is whole
 // now.
-bool Migration::can_go_whole(BlockIndex b) {
+bool Migration::prepare_whole(BlockIndex b) {
   Pageblock& block = core_.table.block(b);
   if (core_.protection != nullptr) return true;
-  if (core_.large_pages != nullptr && !core_.large_pages->is_huge(core_.space.address_of(b))) {
+  if (parts_have_to_be_small() && !core_.large_pages->is_huge(core_.space.address_of(b))) {
     block.huge.store(false, std::memory_order_relaxed);
     return false;
   }
@@ -32,7 +32,7 @@ MoveOutcome Migration::park_huge(BlockIndex b) {
   Pageblock& block = core_.table.block(b);
   const PageIndex first = first_page(b);
   MoveOutcome outcome;
-  if (!can_go_whole(b)) {
+  if (!prepare_whole(b)) {
     outcome.raced = 1;
     outcome.failed = block.huge.load(std::memory_order_relaxed);
     if (outcome.failed) core_.stats.errors_move.add();
@@ -111,8 +111,10 @@ MoveOutcome Migration::park_refused(BlockIndex b, RunResult r, const PageWord* w
     outcome.failed = true;
   }
   // It was not huge after all and some pages went: say which.
-  if (r.done != 0) block.huge.store(false, std::memory_order_relaxed);
-  const auto part = static_cast<std::uint32_t>(r.done / kPageSize);
+  block.park_in_parts.store(true, std::memory_order_relaxed);
+  auto part = static_cast<std::uint32_t>(r.done / kPageSize);
+  if (r.error.code == EEXIST && has_moved({first.v + part})) ++part;
+  if (part != 0) block.huge.store(false, std::memory_order_relaxed);
   for (std::uint32_t i = 0; i < part; ++i) {
     core_.settle({first.v + i}, words[i],
                  PageWord{}

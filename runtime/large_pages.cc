@@ -12,6 +12,7 @@ namespace heaptier {
 namespace {
 
 constexpr const char* kFolder = "/sys/kernel/mm/transparent_hugepage";
+constexpr const char* kEnabled = "/sys/kernel/mm/transparent_hugepage/enabled";
 constexpr std::string_view kWholeBlock = "hugepages-2048kB";
 // A page that somebody else has locked at the moment is passed over by the kernel.
 constexpr int kPasses = 2;
@@ -30,7 +31,7 @@ void each_size(FileTree& files, F&& size) {
   (void)files.list(kFolder, sizes);
 }
 
-// "of" one size, in a file of its folder.
+// Of a file in the folder of one size.
 struct Path {
   Path(std::string_view size, const char* file) {
     std::snprintf(text, sizeof text, "%s/%.*s/%s", kFolder, static_cast<int>(size.size()),
@@ -47,6 +48,42 @@ bool LargePages::is_huge(std::uintptr_t block) {
   std::uintptr_t next = 0;
   if (ops_.scan(block, kPageblockSize, &run, 1, &count, &next).failed()) return false;
   return count == 1 && run.huge && run.bytes == kPageblockSize;
+}
+
+bool LargePages::come_home_whole() {
+  const Nanos now = ops_.now();
+  if (looked_at_.v == 0 || now - looked_at_ >= seconds(1)) {
+    whole_.store(made_at_first_touch(), std::memory_order_relaxed);
+    looked_at_ = now;
+  }
+  return came_home_whole();
+}
+
+bool LargePages::made_at_first_touch() {
+  bool made = false;
+  (void)each_line(files_, kEnabled, [&](std::string_view line) {
+    made = line.find("[always]") != std::string_view::npos ||
+           (advised_ && line.find("[madvise]") != std::string_view::npos);
+  });
+  // PR_SET_THP_DISABLE; told since Linux 5.0.
+  (void)each_line(files_, "/proc/self/status", [&](std::string_view line) {
+    if (next_word(&line) == "THP_enabled:" && next_word(&line) == "0") made = false;
+  });
+  return made;
+}
+
+// False: it was built without, which is believed only where /sys is to be seen.
+bool LargePages::kernel_has_them() {
+  struct Names final : TextSink {
+    bool take(std::string_view name) override {
+      any = true;
+      found = found || name == "transparent_hugepage";
+      return !found;
+    }
+    bool any = false;
+    bool found = false;
+  } names;
+  return files_.list("/sys/kernel/mm", names).failed() || !names.any || names.found;
 }
 
 // How many pages the kernel could not split since it was booted: of each size (Linux 6.10), or of 2
@@ -71,13 +108,18 @@ bool LargePages::read_refusals(std::uint64_t* n) {
   return told;
 }
 
-// Multi-size THP, off unless an administrator has asked for it.
+// Multi-size THP, off unless an administrator has asked for it; there may be some left from when it
+// was on.
 bool LargePages::other_sizes_in_use() {
   bool in_use = false;
   each_size(files_, [&](std::string_view size) {
     if (size == kWholeBlock) return;
     (void)each_line(files_, Path(size, "enabled").text, [&](std::string_view line) {
       in_use = in_use || line.find("[never]") == std::string_view::npos;
+    });
+    (void)each_line(files_, Path(size, "stats/anon_fault_alloc").text, [&](std::string_view line) {
+      std::uint64_t made = 0;
+      in_use = in_use || (next_number(&line, &made) && made != 0);
     });
   });
   return in_use;
@@ -99,6 +141,7 @@ bool LargePages::make_cold(std::uintptr_t block, bool singly) {
 
 Errno LargePages::take_apart(std::uintptr_t block) {
   const bool was_huge = is_huge(block);
+  if (!was_huge && !kernel_has_them()) return kOk;
   std::uint64_t before = 0;
   const bool counted = read_refusals(&before);
   // A huge page that is in one mapping stays in one where it cannot be split; of others only the

@@ -1,5 +1,5 @@
-// Whether the pages of a range can be moved one by one, on kernels where asking for it is
-// dangerous.
+// What huge pages the kernel makes by itself, and whether the pages of a block can be moved one by
+// one on kernels where asking for it is dangerous.
 //
 // Before Linux 6.18 UFFDIO_MOVE of a part of a huge page that a pipe or a device holds on to never
 // returns: the kernel cannot split the page, and tries again for ever, with the mapping locked
@@ -10,6 +10,7 @@
 // (multi-size THP) are the same to UFFDIO_MOVE, and here.
 #pragma once
 
+#include <atomic>
 #include <cstddef>
 #include <cstdint>
 
@@ -19,26 +20,51 @@
 
 namespace heaptier {
 
-// Thread rule: one thread at a time. Nothing is allocated; no page of the range is touched.
+// Thread rule: the background thread, but where said. Nothing is allocated; no page of a block is
+// touched.
 class LargePages {
  public:
   constexpr LargePages(MemoryOps& ops, FileTree& files) : ops_(ops), files_(files) {}
 
+  // Before the first use. `refuses_held_parts`: of the kernel (os/kernel_memory.h). `advised`: the
+  // heap is advised to have huge pages.
+  void begin(bool refuses_held_parts, bool advised) {
+    ask_first_ = !refuses_held_parts;
+    advised_ = advised;
+  }
+  // Whether a page has to be taken apart before its parts are asked for. Any thread.
+  bool ask_first() const { return ask_first_; }
+
   // Makes small pages of all larger ones in a pageblock at home. kOk: none of its pages is part of
   // a larger one any more. EBUSY: one may be that cannot be taken apart now (held by a pipe or a
-  // device). ENOTSUP: this cannot be known here (no /proc nor /sys). About 0.1 ms.
+  // device). ENOTSUP: this cannot be known here (no /proc nor /sys, or sizes in use that the kernel
+  // does not count). About 0.1 ms, or some ms where other sizes are in use.
   Errno take_apart(std::uintptr_t block);
 
   // Whether the pageblock is one huge page in one mapping. False also where this cannot be known.
+  // Any thread.
   bool is_huge(std::uintptr_t block);
 
+  // Whether a huge page that was parked whole comes home whole: not where the kernel makes no huge
+  // page at a first touch, since it then makes a page table there before it tells of the touch. By
+  // the system's setting and the process' own (prctl), which are looked at once a second.
+  bool come_home_whole();
+  // As it was the last time. Any thread.
+  bool came_home_whole() const { return whole_.load(std::memory_order_relaxed); }
+
  private:
+  bool made_at_first_touch();
+  bool kernel_has_them();
   bool read_refusals(std::uint64_t* n);
   bool other_sizes_in_use();
   bool make_cold(std::uintptr_t block, bool singly);
 
   MemoryOps& ops_;
   FileTree& files_;
+  bool ask_first_ = true;
+  bool advised_ = false;
+  Nanos looked_at_{};
+  std::atomic<bool> whole_{false};
 };
 
 }  // namespace heaptier

@@ -202,6 +202,7 @@ void Migration::release_residue(BlockIndex b) {
 // Moves each run of held pages; what cannot be moved is unlocked as it was.
 void Migration::move_runs(BlockIndex b, const PageWord* words, const bool* held,
                           MoveOutcome* outcome) {
+  Pageblock& block = core_.table.block(b);
   const PageIndex first = first_page(b);
   const bool timed = core_.nodes != nullptr;
   const std::uint32_t stamp = timed ? park_stamp(core_.ops.now()) : 0;
@@ -217,18 +218,21 @@ void Migration::move_runs(BlockIndex b, const PageWord* words, const bool* held,
     while (i < end) {
       const PageIndex p{first.v + i};
       const std::uint32_t run = end - i < n ? end - i : n;
+      // Even where nothing moves the kernel makes a page table there.
+      block.park_in_parts.store(true, std::memory_order_relaxed);
       const RunResult r = core_.take_away(p, run, false);
-      const auto done = static_cast<std::uint32_t>(r.done / kPageSize);
+      auto done = static_cast<std::uint32_t>(r.done / kPageSize);
+      const bool uncounted = r.error.code == EEXIST && has_moved({p.v + done});
+      if (uncounted) ++done;
       for (std::uint32_t k = 0; k < done; ++k) {
         const PageWord parked =
             words[i + k].with_state(PageState::kParked).with_write_protected(false);
         core_.settle({p.v + k}, words[i + k], timed ? parked.with_stamp(stamp) : parked,
                      core_.stats.pages_parked);
       }
-      if (done != 0) core_.table.block(b).park_in_parts.store(true, std::memory_order_relaxed);
       outcome->moved += done;
       i += done;
-      if (done == run) {
+      if (done == run || uncounted) {
         n = n * 2 < kBlockPages ? n * 2 : kBlockPages;
         continue;
       }
@@ -249,6 +253,7 @@ void Migration::move_runs(BlockIndex b, const PageWord* words, const bool* held,
       const bool busy = r.error.code == EBUSY;
       const std::uint32_t stay = busy || r.error.code == EINVAL ? i + 1 : end;
       if (busy) {
+        block.only_small.store(false, std::memory_order_relaxed);
         ++outcome->busy;
         core_.stats.refused_busy.add();
       } else if (r.error.code != ENOSPC) {
@@ -260,18 +265,48 @@ void Migration::move_runs(BlockIndex b, const PageWord* words, const bool* held,
   }
 }
 
-// With the gate held. False: a pipe or a device holds on to a huge page, which has to stay whole.
-bool Migration::may_go_in_parts(BlockIndex b, MoveOutcome* outcome) {
+bool Migration::parts_have_to_be_small() const {
+  return core_.large_pages != nullptr && core_.protection == nullptr &&
+         core_.large_pages->ask_first();
+}
+
+// With the gate held. False: a pipe or a device holds on to a huge page, which has to stay whole;
+// or it is not known, and not for this thread to find out, which may be the application's.
+bool Migration::make_parts_small(BlockIndex b, std::uint32_t pages, MoveOutcome* outcome) {
+  if (!parts_have_to_be_small()) return true;
   Pageblock& block = core_.table.block(b);
-  if (core_.large_pages == nullptr || core_.protection != nullptr) return true;
-  if (block.only_small.load(std::memory_order_relaxed)) return true;
-  if (core_.large_pages->take_apart(core_.space.address_of(b)).ok()) {
+  const std::uintptr_t home = core_.space.address_of(b);
+  // The kernel or the application may have gathered it since.
+  if (block.only_small.load(std::memory_order_relaxed) && !core_.large_pages->is_huge(home)) {
+    return true;
+  }
+  if (worker_.background && core_.large_pages->take_apart(home).ok()) {
     block.only_small.store(true, std::memory_order_relaxed);
     return true;
   }
-  outcome->busy = block.count(PageState::kResident);
+  outcome->busy = std::min(pages, block.count(PageState::kResident));
   core_.stats.refused_busy.add(outcome->busy);
   return false;
+}
+
+// As a whole it would be taken apart by its next touch, which may be just what must not be asked.
+bool Migration::has_to_go_in_parts() {
+  if (!parts_have_to_be_small()) return false;
+  return worker_.background ? !core_.large_pages->come_home_whole()
+                            : !core_.large_pages->came_home_whole();
+}
+
+// The kernel says that the page's place in the park is taken: Linux 6.18 may have moved it there,
+// after an attempt that failed, without counting it.
+bool Migration::has_moved(PageIndex p) {
+  if (core_.protection != nullptr) return false;
+  ScannedRun run{};
+  std::size_t at_home = 0;
+  std::size_t parked = 0;
+  std::uintptr_t next = 0;
+  if (core_.ops.scan(core_.home(p), kPageSize, &run, 1, &at_home, &next).failed()) return false;
+  if (core_.ops.scan(core_.park(p), kPageSize, &run, 1, &parked, &next).failed()) return false;
+  return at_home == 0 && parked == 1;
 }
 
 MoveOutcome Migration::park(BlockIndex b, Parking how, PageSpan span) {
@@ -282,8 +317,10 @@ MoveOutcome Migration::park(BlockIndex b, Parking how, PageSpan span) {
   if (block.residue.load(std::memory_order_relaxed)) return outcome;
   SpinGuard gate(block.gate);
   if (block.pinned()) return outcome;
-  if (block.huge.load(std::memory_order_relaxed) && span.n < kBlockPages) {
-    if (block.count(PageState::kParked) != 0 || !may_go_in_parts(b, &outcome)) return outcome;
+  if (block.huge.load(std::memory_order_relaxed) &&
+      (span.n < kBlockPages || has_to_go_in_parts())) {
+    if (block.count(PageState::kParked) != 0) return outcome;
+    if (!make_parts_small(b, span.n, &outcome)) return outcome;
     block.huge.store(false, std::memory_order_relaxed);  // asked for a part: the kernel splits it
     if (core_.protection != nullptr) (void)make_a_part_cold(b);
   }
@@ -294,7 +331,12 @@ MoveOutcome Migration::park(BlockIndex b, Parking how, PageSpan span) {
     if (block.huge.load(std::memory_order_relaxed)) return outcome;
     outcome = MoveOutcome{.moved = outcome.moved};  // the part that went before it was seen
   }
-  if (!may_go_in_parts(b, &outcome)) return outcome;
+  if (!make_parts_small(b, span.n, &outcome)) return outcome;
+  if (block.park_unusable.load(std::memory_order_relaxed) && core_.renew_park(b).failed()) {
+    core_.stats.errors_move.add();
+    outcome.failed = true;
+    return outcome;
+  }
   const PageIndex first = first_page(b);
   PageWord words[kPagesPerBlock];
   bool held[kPagesPerBlock] = {};

@@ -155,8 +155,11 @@ class Migration {
   bool make_a_part_cold(BlockIndex b);
   template <class Found>
   Errno each_present(BlockIndex b, bool* huge, Found found);
-  bool may_go_in_parts(BlockIndex b, MoveOutcome* outcome);
-  bool can_go_whole(BlockIndex b);
+  bool parts_have_to_be_small() const;
+  bool make_parts_small(BlockIndex b, std::uint32_t pages, MoveOutcome* outcome);
+  bool has_to_go_in_parts();
+  bool prepare_whole(BlockIndex b);
+  bool has_moved(PageIndex p);
   MoveOutcome park_huge(BlockIndex b);
   PageWord at_home(PageWord was, Unpark how) const;
   bool unpark_huge(BlockIndex b, Unpark how, MoveOutcome* outcome);

@@ -213,6 +213,10 @@ MoveOutcome Migration::gather(BlockIndex b) {
   // The kernel would look for room by taking it from others.
   const unsigned node = block.node.load(std::memory_order_relaxed);
   if (!core_.nodes->has_room(node, kBlockPages, true)) return outcome;
+  // It would be taken apart by its next touch.
+  LargePages* const large = core_.large_pages;
+  if (large != nullptr && core_.protection == nullptr && !large->come_home_whole()) return outcome;
+  block.only_small.store(false, std::memory_order_relaxed);
   outcome = collapse(b);
   if (outcome.moved == 0) return outcome;
   {

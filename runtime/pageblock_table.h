@@ -34,6 +34,7 @@ struct Pageblock {
   // Where it would be parked lies what is left of small pages that were: a page table, which a huge
   // page cannot be put in the place of.
   std::atomic<bool> park_in_parts{false};
+  std::atomic<bool> park_unusable{false};  // making it anew has failed half-way
   std::atomic<bool> registered{false};  // faults come to us
   std::atomic<bool> residue{false};     // the park holds frames of pages that were copied home
   std::atomic<std::uint16_t> counts[kPageStates] = {};  // pages in each state (managed blocks)

@@ -140,11 +140,12 @@ Errno KernelMemory::commit(std::uintptr_t at, std::size_t bytes) {
 }
 
 Errno KernelMemory::renew(std::uintptr_t at, std::size_t bytes) {
-  // In one call: between two another thread could be given the place.
+  // In one call: between two another thread could be given the place. And without access first,
+  // which no limit on memory refuses: kernels before 6.12 have unmapped the place by then.
   const int flags = MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED;
-  if (raw_mmap(at, bytes, PROT_READ | PROT_WRITE, flags) == MAP_FAILED) return last_error();
+  if (raw_mmap(at, bytes, PROT_NONE, flags) == MAP_FAILED) return last_error();
   name_mapping(at, bytes, "heaptier");
-  return kOk;
+  return commit(at, bytes);
 }
 
 Errno KernelMemory::protect_none(std::uintptr_t at, std::size_t bytes) {

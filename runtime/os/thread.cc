@@ -42,6 +42,25 @@ SignalSetter signal_setter() {
   return setter != nullptr ? setter : sigaction;
 }
 
+// One that a thread causes by its own access must reach it, blocked or not.
+void block_signals(sigset_t* before) {
+  sigset_t all;
+  sigfillset(&all);
+  for (const int own : {SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGTRAP}) sigdelset(&all, own);
+  pthread_sigmask(SIG_BLOCK, &all, before);
+}
+
+void restore_signals(const sigset_t& before) {
+  pthread_sigmask(SIG_SETMASK, &before, nullptr);
+}
+
+SignalsBlocked::SignalsBlocked() {
+  block_signals(&before_);
+}
+SignalsBlocked::~SignalsBlocked() {
+  restore_signals(before_);
+}
+
 Errno start_thread(const char* name, void* stack, std::size_t stack_bytes, void* (*entry)(void*),
                    void* arg) {
   pthread_attr_t attr;

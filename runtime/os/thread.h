@@ -23,6 +23,21 @@ using SignalSetter = int (*)(int, const struct sigaction*, struct sigaction*);
 void use_signal_setter(SignalSetter set);
 SignalSetter signal_setter();
 
+// While one lives, its thread gets no signal but those that it causes itself.
+class SignalsBlocked {
+ public:
+  SignalsBlocked();
+  ~SignalsBlocked();
+  SignalsBlocked(const SignalsBlocked&) = delete;
+  SignalsBlocked& operator=(const SignalsBlocked&) = delete;
+
+ private:
+  sigset_t before_;
+};
+// The same in two steps, for what does not end where it began (fork).
+void block_signals(sigset_t* before);
+void restore_signals(const sigset_t& before);
+
 // Starts a detached thread with every signal blocked, running entry(arg) on the given stack.
 Errno start_thread(const char* name, void* stack, std::size_t stack_bytes, void* (*entry)(void*),
                    void* arg);

@@ -41,6 +41,8 @@ class FakeMachine final : public MemoryOps, public FaultPort {
   std::set<std::uintptr_t> held;
   std::uint64_t refusals = 0;
   std::set<std::uintptr_t> page_tables;
+  // Pages whose move is not counted: the call goes on as if it had to be done again.
+  std::set<std::uintptr_t> uncounted;
   // Moves that would never have returned before Linux 6.18.
   std::uint64_t hung = 0;
   Nanos clock{1'000'000'000};
@@ -195,6 +197,7 @@ class FakeMachine final : public MemoryOps, public FaultPort {
       target.present = true;
       target.wp = false;
       forget(source, from + done);
+      if (uncounted.erase(from + done) != 0) return {{EEXIST}, done};
     }
     return {kOk, bytes};
   }

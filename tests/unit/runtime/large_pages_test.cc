@@ -19,7 +19,7 @@ class Counting final : public FileTree {
  public:
   explicit Counting(FakeMachine& machine) : machine_(machine) { linux_6_12(); }
   void linux_6_12() {
-    tree.files.clear();
+    clear();
     count_ = kSizes + "2048kB/stats/split_failed";
     for (const char* size : {"16kB", "64kB", "1024kB", "2048kB"}) {
       tree.files[kSizes + size + "/enabled"] = "always inherit madvise [never]\n";
@@ -27,14 +27,18 @@ class Counting final : public FileTree {
     }
   }
   void linux_6_8() {
-    tree.files.clear();
+    clear();
     tree.files[kSizes + "64kB/enabled"] = "always inherit madvise [never]\n";
     tree.files[kSizes + "2048kB/enabled"] = "always [inherit] madvise never\n";
     count_ = "/proc/vmstat";
   }
   void none() {
-    tree.files.clear();
+    clear();
     count_.clear();
+  }
+  void at_first_touch(const char* system, const char* process) {
+    tree.files["/sys/kernel/mm/transparent_hugepage/enabled"] = system;
+    tree.files["/proc/self/status"] = std::string("Name:\tx\nTHP_enabled:\t") + process + "\n";
   }
 
   Errno read(const char* path, TextSink& sink) override {
@@ -57,6 +61,10 @@ class Counting final : public FileTree {
   std::uint64_t others_each_read = 0;
 
  private:
+  void clear() {
+    tree.files.clear();
+    at_first_touch("[always] madvise never\n", "1");
+  }
   FakeMachine& machine_;
   std::string count_;
 };
@@ -66,6 +74,7 @@ class LargePagesTest : public testing::Test {
   LargePagesTest() {
     for (std::uint32_t i = 0; i < 2 * kPagesPerBlock; ++i) EXPECT_TRUE(heap_.write(i, i + 1));
     heap_.core.large_pages = &large_;
+    heap_.own.background = true;
   }
   ~LargePagesTest() override {
     EXPECT_EQ(machine_.hung, 0u);
@@ -103,7 +112,7 @@ TEST_F(LargePagesTest, AHeldHugePageIsNotAskedForInParts) {
   machine_.held.insert(at(0));
   const MoveOutcome refused = park(0, PageSpan{8, 8});
   EXPECT_EQ(refused.moved, 0u);
-  EXPECT_EQ(refused.busy, kPagesPerBlock);
+  EXPECT_EQ(refused.busy, 8u);
   EXPECT_TRUE(machine_.huge[at(0)]);
   EXPECT_TRUE(heap_.table.block(heap_.block(0)).huge.load());
   EXPECT_EQ(park(0).moved, kPagesPerBlock) << "as a whole it may go";
@@ -141,7 +150,80 @@ TEST_F(LargePagesTest, IsLookedAtOnce) {
   (void)heap_.migration.unpark(heap_.block(0));
   const std::uint64_t calls = machine_.calls;
   EXPECT_EQ(park(0).moved, kPagesPerBlock);
-  EXPECT_EQ(machine_.calls, calls + 1) << "the move alone";
+  EXPECT_EQ(machine_.calls, calls + 2) << "a look at it and the move";
+
+  // Gathered since, unseen, and held.
+  (void)heap_.migration.unpark(heap_.block(0));
+  machine_.huge[at(0)] = true;
+  machine_.held.insert(at(0));
+  EXPECT_EQ(park(0, PageSpan{0, 8}).moved, 0u);
+}
+
+TEST_F(LargePagesTest, OnlyTheBackgroundThreadFindsOut) {
+  EXPECT_TRUE(heap_.migration.manage(heap_.block(0)).ok());
+  heap_.own.background = false;
+  const MoveOutcome refused = park(0, PageSpan{0, 8});
+  EXPECT_EQ(refused.moved, 0u);
+  EXPECT_EQ(refused.busy, 8u);
+  EXPECT_EQ(files_.tree.reads, 0);
+  heap_.own.background = true;
+  EXPECT_EQ(park(0, PageSpan{0, 8}).moved, 8u);
+  heap_.own.background = false;
+  EXPECT_EQ(park(0, PageSpan{8, 8}).moved, 8u) << "by now it is known";
+}
+
+TEST_F(LargePagesTest, WhatWouldBeTakenApartByItsTouchIsTakenApartFirst) {
+  const struct {
+    const char* system;
+    const char* process;
+    bool advised;
+    bool whole;
+  } kCases[] = {{"[always] madvise never\n", "1", false, true},
+                {"[always] madvise never\n", "0", false, false},
+                {"always [madvise] never\n", "1", false, false},
+                {"always [madvise] never\n", "1", true, true},
+                {"always madvise [never]\n", "1", true, false}};
+  for (const auto& c : kCases) {
+    SCOPED_TRACE(std::string(c.system) + c.process);
+    LargePages large{machine_, files_};
+    large.begin(false, c.advised);
+    heap_.core.large_pages = &large;
+    files_.at_first_touch(c.system, c.process);
+    EXPECT_TRUE(heap_.migration.manage(heap_.block(0)).ok());
+    gather(0);
+    machine_.held.insert(at(0));
+    EXPECT_EQ(park(0).moved, c.whole ? kPagesPerBlock : 0);
+    (void)heap_.migration.unpark(heap_.block(0));
+    machine_.held.clear();
+    EXPECT_EQ(park(0).moved, kPagesPerBlock);
+    EXPECT_EQ(machine_.huge[heap_.core.park(heap_.page(0))], c.whole);
+    (void)heap_.migration.unpark(heap_.block(0));
+    machine_.page_tables.erase(at(0));
+    heap_.core.large_pages = &large_;
+  }
+}
+
+TEST_F(LargePagesTest, NothingIsAskedOfAKernelThatRefusesHeldParts) {
+  large_.begin(true, false);
+  EXPECT_TRUE(heap_.migration.manage(heap_.block(0)).ok());
+  EXPECT_EQ(park(0, PageSpan{0, 8}).moved, 8u);
+  EXPECT_EQ(files_.tree.reads, 0);
+}
+
+TEST_F(LargePagesTest, AKernelWithoutLargePagesHasNothingToTakeApart) {
+  files_.none();
+  files_.tree.files.clear();
+  files_.tree.files["/sys/kernel/mm/ksm/run"] = "0\n";
+  EXPECT_TRUE(large_.take_apart(at(0)).ok());
+}
+
+// Linux 6.18: a page that moved after an attempt that failed is not counted, and asked for again.
+TEST_F(LargePagesTest, WhatMovedWithoutBeingCountedIsParked) {
+  EXPECT_TRUE(heap_.migration.manage(heap_.block(0)).ok());
+  machine_.uncounted.insert(heap_.home(40));
+  EXPECT_EQ(park(0).moved, kPagesPerBlock);
+  EXPECT_EQ(heap_.in_state(PageState::kParked), kPagesPerBlock);
+  for (std::uint32_t i = 0; i < kPagesPerBlock; ++i) EXPECT_TRUE(heap_.good(i));
 }
 
 TEST_F(LargePagesTest, WhatIsNotToldIsNotDone) {
