@@ -116,6 +116,13 @@ void* allocate_long(std::size_t bytes, std::size_t align, bool zeroed, std::uint
   return p != nullptr ? p : failed();
 }
 
+void* and_wake(void* p, std::uintptr_t caller) {
+  if (p == nullptr || HeapAside::now() || HeapAsideForThread::now()) return p;
+  ErrnoKeeper keep;
+  wake_if_wanted(caller);
+  return p;
+}
+
 void* reallocate_long(void* p, std::size_t bytes, std::uintptr_t caller) {
   if (p == nullptr) return allocate_long(bytes, 0, false, caller);
   if (early_heap::owns(p)) return copy_to_new(p, early_heap::usable_size(p), bytes, caller);

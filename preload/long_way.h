@@ -11,6 +11,9 @@ namespace heaptier::preload {
                                   std::uintptr_t caller);
 [[nodiscard]] void* reallocate_long(void* p, std::size_t bytes, std::uintptr_t caller);
 void release_long(void* p);  // keeps errno
+// After an allocation: wakes the engine if it wants that, as call_gate.h has it. Returns p; keeps
+// errno.
+void* and_wake(void* p, std::uintptr_t caller);
 std::size_t usable_size_long(void* p);
 
 // After an allocation of `bytes` has failed: gives back what the heaps keep for reuse. True when

@@ -24,6 +24,8 @@
 
 using heaptier::gates;
 using heaptier::preload::allocate_long;
+using heaptier::preload::and_wake;
+using heaptier::preload::kMayBeTheLast;
 
 namespace {
 
@@ -59,13 +61,32 @@ void* calloc_other(std::size_t count, std::size_t bytes, std::uintptr_t caller) 
   return allocate_long(bytes, align, false, caller);
 }
 
+[[gnu::noinline]] void* malloc_large(std::size_t bytes, std::uintptr_t caller) {
+  void* const p = gates.long_way_from(caller) ? heaptier::preload::allocate_other(bytes, caller)
+                                              : je_malloc(bytes);
+  return and_wake(p, caller);
+}
+
+[[gnu::noinline]] void* calloc_large(std::size_t count, std::size_t bytes, std::uintptr_t caller) {
+  void* const p =
+      gates.long_way_from(caller) ? calloc_other(count, bytes, caller) : je_calloc(count, bytes);
+  return and_wake(p, caller);
+}
+
+// Of the aligned family.
+[[gnu::always_inline]] inline void* and_wake_if_large(void* p, std::size_t bytes,
+                                                      std::uintptr_t caller) {
+  return bytes >= kMayBeTheLast ? and_wake(p, caller) : p;
+}
+
 // The long way tries again, and sets errno, which jemalloc's realloc does not.
 [[gnu::always_inline]] inline void* resize(void* p, std::size_t bytes, std::uintptr_t caller) {
   if (gates.short_way_for(p)) [[likely]] {
     void* moved = je_realloc(p, bytes);
-    return moved != nullptr ? moved : heaptier::preload::reallocate_long(p, bytes, caller);
+    if (moved == nullptr) moved = heaptier::preload::reallocate_long(p, bytes, caller);
+    return and_wake_if_large(moved, bytes, caller);
   }
-  return heaptier::preload::reallocate_other(p, bytes, caller);
+  return and_wake_if_large(heaptier::preload::reallocate_other(p, bytes, caller), bytes, caller);
 }
 
 [[gnu::noinline]] int posix_memalign_other(void** out, std::size_t align, std::size_t bytes,
@@ -81,6 +102,8 @@ void* calloc_other(std::size_t count, std::size_t bytes, std::uintptr_t caller) 
 }  // namespace
 
 HEAPTIER_EXPORT void* malloc(std::size_t bytes) {
+  if (bytes >= kMayBeTheLast) [[unlikely]]
+    return malloc_large(bytes, HEAPTIER_CALLER());
   if (gates.long_way_from(HEAPTIER_CALLER())) [[unlikely]] {
     return heaptier::preload::allocate_other(bytes, HEAPTIER_CALLER());
   }
@@ -88,6 +111,10 @@ HEAPTIER_EXPORT void* malloc(std::size_t bytes) {
 }
 
 HEAPTIER_EXPORT void* calloc(std::size_t count, std::size_t bytes) {
+  std::size_t all = 0;
+  if (__builtin_mul_overflow(count, bytes, &all) || all >= kMayBeTheLast) [[unlikely]] {
+    return calloc_large(count, bytes, HEAPTIER_CALLER());
+  }
   if (gates.long_way_from(HEAPTIER_CALLER())) [[unlikely]] {
     return calloc_other(count, bytes, HEAPTIER_CALLER());
   }
@@ -120,15 +147,17 @@ HEAPTIER_EXPORT void cfree(void* p) {
 // The sizes and alignments that are refused, and with what, are libc's and POSIX'.
 HEAPTIER_EXPORT void* aligned_alloc(std::size_t align, std::size_t bytes) noexcept {
   if (!gates.long_way_from(HEAPTIER_CALLER())) [[likely]]
-    return je_aligned_alloc(align, bytes);
-  return aligned_other(align, bytes, HEAPTIER_CALLER());
+    return and_wake_if_large(je_aligned_alloc(align, bytes), bytes, HEAPTIER_CALLER());
+  return and_wake_if_large(aligned_other(align, bytes, HEAPTIER_CALLER()), bytes,
+                           HEAPTIER_CALLER());
 }
 
 HEAPTIER_EXPORT int posix_memalign(void** out, std::size_t align, std::size_t bytes) noexcept {
-  if (!gates.long_way_from(HEAPTIER_CALLER())) [[likely]] {
-    return je_posix_memalign(out, align, bytes);
-  }
-  return posix_memalign_other(out, align, bytes, HEAPTIER_CALLER());
+  const int failed = gates.long_way_from(HEAPTIER_CALLER())
+                         ? posix_memalign_other(out, align, bytes, HEAPTIER_CALLER())
+                         : je_posix_memalign(out, align, bytes);
+  if (failed == 0) (void)and_wake_if_large(*out, bytes, HEAPTIER_CALLER());
+  return failed;
 }
 
 HEAPTIER_EXPORT void* memalign(std::size_t align, std::size_t bytes) noexcept {
@@ -140,8 +169,9 @@ HEAPTIER_EXPORT void* memalign(std::size_t align, std::size_t bytes) noexcept {
   // libc rounds an alignment up to a power of two.
   align = std::bit_ceil(std::max(align, std::size_t{1}));
   if (!gates.long_way_from(HEAPTIER_CALLER())) [[likely]]
-    return je_memalign(align, bytes);
-  return aligned_other(align, bytes, HEAPTIER_CALLER());
+    return and_wake_if_large(je_memalign(align, bytes), bytes, HEAPTIER_CALLER());
+  return and_wake_if_large(aligned_other(align, bytes, HEAPTIER_CALLER()), bytes,
+                           HEAPTIER_CALLER());
 }
 
 HEAPTIER_EXPORT void* valloc(std::size_t bytes) noexcept {

@@ -69,6 +69,12 @@ void* try_once(std::size_t bytes, std::size_t align, std::uintptr_t caller) {
   }
 }
 
+[[gnu::always_inline]] inline void* try_aligned(std::size_t bytes, std::size_t align,
+                                                std::uintptr_t caller) {
+  void* const p = try_once(bytes, align, caller);
+  return bytes >= heaptier::preload::kMayBeTheLast ? heaptier::preload::and_wake(p, caller) : p;
+}
+
 [[gnu::noinline, gnu::cold]] void* new_failed(std::size_t bytes, std::size_t align,
                                               std::uintptr_t caller) {
   if (void* p = try_with_handler(bytes, align, caller)) return p;
@@ -90,7 +96,15 @@ void* try_once(std::size_t bytes, std::size_t align, std::uintptr_t caller) {
   return guarded == nullptr ? nullptr : guarded(bytes, align, std::nothrow_t{});
 }
 
+[[gnu::noinline]] void* new_large(std::size_t bytes, std::uintptr_t caller) {
+  void* const p = gates.long_way_from(caller) ? heaptier::preload::allocate_other(bytes, caller)
+                                              : je_malloc(bytes);
+  return heaptier::preload::and_wake(p, caller);
+}
+
 [[gnu::always_inline]] inline void* short_or_long(std::size_t bytes, std::uintptr_t caller) {
+  if (bytes >= heaptier::preload::kMayBeTheLast) [[unlikely]]
+    return new_large(bytes, caller);
   if (gates.long_way_from(caller)) [[unlikely]]
     return heaptier::preload::allocate_other(bytes, caller);
   return je_malloc(bytes);
@@ -133,13 +147,13 @@ void* try_once(std::size_t bytes, std::size_t align, std::uintptr_t caller) {
   }                                                                               \
   HEAPTIER_EXPORT void* OPERATOR(std::size_t n, std::align_val_t a) {             \
     const auto align = static_cast<std::size_t>(a);                               \
-    if (void* p = try_once(n, align, HEAPTIER_CALLER())) return p;                \
+    if (void* p = try_aligned(n, align, HEAPTIER_CALLER())) return p;             \
     return new_failed(n, align, HEAPTIER_CALLER());                               \
   }                                                                               \
   HEAPTIER_EXPORT void* OPERATOR(std::size_t n, std::align_val_t a,               \
                                  const std::nothrow_t&) noexcept {                \
     const auto align = static_cast<std::size_t>(a);                               \
-    if (void* p = try_once(n, align, HEAPTIER_CALLER())) return p;                \
+    if (void* p = try_aligned(n, align, HEAPTIER_CALLER())) return p;             \
     return nothrow_failed(n, a);                                                  \
   }
 

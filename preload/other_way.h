@@ -9,6 +9,9 @@
 namespace heaptier::preload {
 
 inline constexpr std::size_t kAbsurd = std::size_t{1} << 62;
+// A program that takes its memory at once and then computes may not ask for any again: after an
+// allocation of this size the engine is woken if it wants that, after smaller ones by the next.
+inline constexpr std::size_t kMayBeTheLast = std::size_t{1} << 20;
 
 [[gnu::always_inline]] inline void* allocate_other(std::size_t bytes, std::uintptr_t caller) {
   // Sizes that no heap has are refused on the long way, where errno is set.

@@ -35,8 +35,8 @@ struct Pageblock {
   // page cannot be put in the place of.
   std::atomic<bool> park_in_parts{false};
   std::atomic<bool> park_unusable{false};  // making it anew has failed half-way
-  std::atomic<bool> registered{false};  // faults come to us
-  std::atomic<bool> residue{false};     // the park holds frames of pages that were copied home
+  std::atomic<bool> registered{false};     // faults come to us
+  std::atomic<bool> residue{false};        // the park holds frames of pages that were copied home
   std::atomic<std::uint16_t> counts[kPageStates] = {};  // pages in each state (managed blocks)
   std::atomic<std::uint16_t> touches{0};   // hint faults and fetches since the last tick
   std::atomic<std::uint16_t> expected{0};  // page that continues a sequential run of faults

@@ -2,6 +2,7 @@
 // whatever the way out.
 #include <fcntl.h>
 #include <signal.h>
+#include <sys/time.h>
 #include <sys/wait.h>
 #include <threads.h>
 #include <unistd.h>
@@ -118,7 +119,32 @@ TEST(ExitsOfC11Threads, LastThreadEndsTheProcess) {
   for (int i = 0; i < 4; ++i) ASSERT_TRUE(exited(run_role("only_c11_left", {}, {}, 15), 41));
 }
 
+// A handler that touches what is away interrupts the thread that ends the process, which for a
+// moment has those stand still who bring pages back.
+HEAPTIER_ROLE(alarms_to_the_end) {
+  if (const int failed = start_the_storm(); failed != 0) return failed;
+  struct sigaction touch {};
+  touch.sa_handler = [](int) {
+    static volatile std::size_t at = 0;
+    at = (at + 13 * kPage) % g_area->size();
+    static_cast<void>(*static_cast<volatile unsigned char*>(g_area->at(at)));
+  };
+  sigaction(SIGALRM, &touch, nullptr);
+  const itimerval often{{0, 200}, {0, 200}};
+  setitimer(ITIMER_REAL, &often, nullptr);
+  usleep(20000);
+  return 41;
+}
+
 constexpr int kTimes = 4;
+
+TEST(Exits, WithAlarmsToTheEnd) {
+  for (int i = 0; i < 3 * kTimes; ++i) {
+    ASSERT_TRUE(
+        exited(run_role("alarms_to_the_end", {}, {"HEAPTIER_STATS=json:/dev/null"}, 15), 41))
+        << "time " << i;
+  }
+}
 
 class Exits : public testing::TestWithParam<const char*> {};
 

@@ -385,6 +385,30 @@ HEAPTIER_ROLE(asks_for_nothing) {
   return status == 12345 && area.holds() ? 0 : 2;
 }
 
+// All that it takes it takes at once, and never asks again.
+HEAPTIER_ROLE(one_allocation) {
+  const std::string how = argv[1];
+  constexpr std::size_t kBytes = 96 * kMiB;
+  void* memory = nullptr;
+  if (counter("wakeups") != 0) return 3;
+  if (how == "malloc") memory = std::malloc(kBytes);
+  if (how == "calloc") memory = std::calloc(kBytes / 8, 8);
+  if (how == "realloc") memory = std::realloc(nullptr, kBytes);
+  if (how == "aligned") memory = std::aligned_alloc(kPage, kBytes);
+  if (how == "memalign" && posix_memalign(&memory, kPage, kBytes) != 0) return 4;
+  if (how == "new") memory = ::operator new(kBytes);
+  if (how == "new_aligned") memory = ::operator new (kBytes, std::align_val_t{256});
+  return memory != nullptr && counter("wakeups") == 1 ? 0 : 1;
+}
+
+TEST(Hand, OneLargeAllocationWakes) {
+  TIERED_ONLY();
+  for (const char* how :
+       {"malloc", "calloc", "realloc", "aligned", "memalign", "new", "new_aligned"}) {
+    EXPECT_TRUE(exited(run_role("one_allocation", {how}, {"HEAPTIER_WAKE=64M"}), 0)) << how;
+  }
+}
+
 TEST(Hand, AsLateAndAsEarlyAsCanBe) {
   TIERED_ONLY();
   EXPECT_TRUE(exited(run_role("asks_at_exit", {}, {}), 0));
