@@ -8,6 +8,7 @@
 
 #include "policies/gap.h"
 #include "policies/policy.h"
+#include "policies/told_heat.h"
 
 namespace heaptier {
 
@@ -72,6 +73,7 @@ struct PlacedBlock {
   std::uint8_t far = 0;
   bool count_anew = false;  // by the policy: samples of another time, which are to be forgotten
   WatchedPart below, above;
+  ToldHeat heat;  // where a sampler tells it
 
   // The policy's own.
   Watch watch = Watch::kNone;  // at this moment
@@ -128,6 +130,7 @@ struct PlacementView {
   // Free on the first tier's nodes, within the option or not: what copies into huge pages may take
   // for a moment. 0: none are to be made.
   std::uint64_t gather_pages = 0;
+  bool told = false;  // a sampler tells the heat of all blocks: none is parked to find it out
 };
 
 enum class PlaceAction : std::uint8_t {

@@ -24,7 +24,11 @@ constexpr Nanos kGatherEvery = seconds(30);
 void PlacementPolicy::decide(PlacementView& view, Nanos now, const PlacementBudget& budget,
                              PlacementPlan& plan) {
   if (view.tier_count < 2 && !view.several_sockets) return;
-  watcher_.observe_all(view, now);
+  if (view.told) {
+    judge_told(view, now, watcher_.promote_below());
+  } else {
+    watcher_.observe_all(view, now);
+  }
   std::uint64_t left = budget.move_pages;
   const std::uint64_t wanted = plan_promotions(view, now, &left, plan);
   const bool could_exchange = view.tier_count > 1 && view.tiers[1].room_pages > 0;
@@ -38,8 +42,10 @@ void PlacementPolicy::decide(PlacementView& view, Nanos now, const PlacementBudg
   const std::uint64_t reserve = reserve_of(view.tiers[0].capacity_pages);
   const bool any_slow =
       std::any_of(view.blocks.begin(), view.blocks.end(), [](const auto& b) { return b.slow > 0; });
-  if (any_slow || view.several_sockets || view.tiers[0].room_pages < reserve)
+  const bool short_of_room = view.tiers[0].room_pages < reserve;
+  if (!view.told && (any_slow || view.several_sockets || short_of_room)) {
     watcher_.plan(view, now, plan);
+  }
 }
 
 void PlacementPolicy::note_raised(std::uint64_t pages, Nanos now) {
@@ -131,7 +137,7 @@ void PlacementPolicy::demote_from(unsigned tier, std::uint64_t need, std::uint64
     if (need == 0) return;
     const Victim v = victim_of(b, tier, now);
     if (v.pages == 0 || v.gap < cut) continue;
-    if (v.ready) {
+    if (v.ready || view.told) {
       if (*left == 0) {  // the next time
         need -= std::min<std::uint64_t>(need, v.pages);
         continue;
@@ -162,16 +168,17 @@ void PlacementPolicy::plan_stores(const PlacementView& view, Nanos now, Placemen
   for (PlacedBlock& b : view.blocks) {
     if (need == 0) return;
     const Victim v = victim_of(b, last, now);
-    if (v.pages == 0 || (b.huge && b.parked == 0)) continue;
-    const bool idle = v.ready && now - b.parked_since >= BlockWatcher::kIdleForStore;
-    if (v.ready) b.home = false;
+    if (v.pages == 0 || (b.huge && b.parked == 0 && !view.told)) continue;
+    const bool ready = v.ready && b.parked > 0;
+    const bool idle = ready && now - b.parked_since >= BlockWatcher::kIdleForStore;
+    if (ready) b.home = false;
     if (idle && plan.add({b.index, PlaceAction::kStore})) {
       need -= std::min<std::uint64_t>(need, b.parked);
-    } else if (v.ready || b.watch == Watch::kBelow) {
+    } else if (ready || b.watch == Watch::kBelow) {
       waiting += b.parked;
     } else if (waiting < 2 * need && v.gap >= cut && b.watch == Watch::kNone && !b.home &&
                b.wanted == Wanted::kNone && watcher_.may_look_again() &&
-               watcher_.watch(b, Watch::kBelow, plan)) {
+               watcher_.watch(b, b.huge ? Watch::kWhole : Watch::kBelow, plan)) {
       waiting += v.pages;
     }
   }
