@@ -32,4 +32,14 @@ class FileTree {
   ~FileTree() = default;
 };
 
+// The same where files take orders, as some of /sys do.
+class OrderTree : public FileTree {
+ public:
+  // Hands the text, in one piece, to a file that is there. The kernel's answer: EBUSY, EINVAL, ...
+  virtual Errno write(const char* path, std::string_view text) = 0;
+
+ protected:
+  ~OrderTree() = default;
+};
+
 }  // namespace heaptier

@@ -10,7 +10,7 @@
 namespace heaptier {
 namespace {
 
-class KernelFiles final : public FileTree {
+class KernelFiles final : public OrderTree {
  public:
   Errno read(const char* path, TextSink& sink) override {
     const int fd = open(path, O_RDONLY | O_CLOEXEC);
@@ -42,11 +42,24 @@ class KernelFiles final : public FileTree {
     out[n] = '\0';
     return kOk;
   }
+
+  Errno write(const char* path, std::string_view text) override {
+    const int fd = open(path, O_WRONLY | O_CLOEXEC);
+    if (fd < 0) return {errno};
+    ssize_t n = 0;
+    do {
+      n = ::write(fd, text.data(), text.size());
+    } while (n < 0 && errno == EINTR);
+    const int failed = n < 0 ? errno : 0;
+    close(fd);
+    if (failed != 0) return {failed};
+    return static_cast<std::size_t>(n) == text.size() ? kOk : Errno{EIO};
+  }
 };
 
 }  // namespace
 
-FileTree& kernel_files() {
+OrderTree& kernel_files() {
   static constinit KernelFiles files;
   return files;
 }

@@ -6,6 +6,6 @@
 namespace heaptier {
 
 // One object, without state. Opens, reads and closes; errno may change.
-FileTree& kernel_files();
+OrderTree& kernel_files();
 
 }  // namespace heaptier
