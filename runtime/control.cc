@@ -2,7 +2,6 @@
 
 #include "runtime/base/node_set.h"
 #include "runtime/bootstrap_heap.h"
-#include "runtime/os/futex.h"
 #include "runtime/os/sandbox.h"
 
 namespace heaptier {
@@ -93,22 +92,13 @@ void Control::close() {
 
 bool Control::leave() {
   if (!door_.is_named()) return false;
-  leaving_.store(kAsked, std::memory_order_release);
+  leaving_.ask();
   return true;
-}
-
-void Control::await_left() {
-  // A background thread that gets no CPU is not waited for: then the names are found stale.
-  constexpr Nanos kLongest = millis(50);
-  if (leaving_.load(std::memory_order_acquire) == kAsked) {
-    os::futex_wait(leaving_, kAsked, kLongest);
-  }
 }
 
 void Control::take_leave() {
   close();
-  leaving_.store(kLeft, std::memory_order_release);
-  os::futex_wake_all(leaving_);
+  leaving_.done();
 }
 
 void Control::forget() {
@@ -116,7 +106,7 @@ void Control::forget() {
   client_ = -1;
   waiting_ = false;
   open_at_ = Nanos{};
-  leaving_.store(kStays, std::memory_order_relaxed);
+  leaving_.forget();
 }
 
 void Control::round(ControlAnswers& answers, Nanos now) {

@@ -6,13 +6,13 @@
 // talks nonsense costs itself its connection and the thread nothing: no call waits.
 #pragma once
 
-#include <atomic>
 #include <cstddef>
 #include <string_view>
 
 #include "runtime/base/units.h"
 #include "runtime/config/options.h"
 #include "runtime/config/stats.h"
+#include "runtime/leaving.h"
 #include "runtime/os/control_door.h"
 
 namespace heaptier {
@@ -66,17 +66,15 @@ class Control {
   // woken; the thread that ends the process may be in a sandbox of its own. await_left() waits for
   // it, for a moment.
   bool leave();
-  void await_left();
+  void await_left() { leaving_.await(millis(50)); }
   // The other side of it, often called.
   void see_who_leaves() {
-    if (leaving_.load(std::memory_order_acquire) == kAsked) take_leave();
+    if (leaving_.asked()) take_leave();
   }
   // In a forked child.
   void forget();
 
  private:
-  enum Leaving : std::uint32_t { kStays, kAsked, kLeft };
-
   void take_leave();
   bool sandbox_changed() const;
   void try_open();
@@ -95,7 +93,7 @@ class Control {
   bool waiting_ = false;
   int client_ = -1;
   Nanos client_until_{};
-  std::atomic<std::uint32_t> leaving_{kStays};
+  Leaving leaving_;
 };
 
 }  // namespace heaptier
