@@ -299,6 +299,23 @@ void put_interleaving(TextWriter& out, const StatsSnapshot& s) {
   out.put('\n');
 }
 
+// Only where a sampler tells what is hot, or did.
+void put_sampling(TextWriter& out, const StatsSnapshot& s) {
+  if (s.sampler_starts == 0) return;
+  begin_fact(out, "sampler");
+  out.put("reports ");
+  out.put_number(s.sampler_reports);
+  put_count(out, "lost", s.sampler_lost);
+  put_count(out, "regions", s.sampler_regions);
+  out.put(", a look every ");
+  put_seconds(out, s.sampler_look_ns);
+  out.put("; CPU of the kernel's thread ");
+  put_seconds(out, s.sampler_cpu_ns);
+  put_count(out, "times started", s.sampler_starts);
+  put_count(out, "given up", s.sampler_fallbacks);
+  out.put('\n');
+}
+
 void put_cpu(TextWriter& out, const StatsSnapshot& s) {
   const std::uint64_t total = s.handler_cpu_ns + s.background_cpu_ns + s.inline_ns;
   begin_fact(out, "CPU");
@@ -350,6 +367,7 @@ std::size_t write_text(char* out, std::size_t size, const StatsSnapshot& s) {
   }
   put_nodes(writer, s);
   put_interleaving(writer, s);
+  put_sampling(writer, s);
   put_cpu(writer, s);
   put_errors(writer, s);
   return writer.finish();

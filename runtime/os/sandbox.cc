@@ -110,6 +110,19 @@ void try_control() {
   raw_syscall(SYS_getpid);
 }
 
+void try_sampler() {
+  char none[16];
+  const long fd = raw_syscall(SYS_openat, AT_FDCWD, "/proc/self/stat", O_CLOEXEC);
+  raw_syscall(SYS_openat, -1, "", O_WRONLY | O_CLOEXEC);
+  raw_syscall(SYS_read, fd, none, sizeof none);
+  raw_syscall(SYS_write, -1, none, 0UL);
+  raw_syscall(SYS_getdents64, -1, none, 0);
+  raw_syscall(SYS_perf_event_open, nullptr, 0, -1, -1, 0UL);
+  raw_syscall(SYS_mmap, 0UL, 0UL, 0, MAP_SHARED, fd, 0UL);
+  raw_syscall(SYS_munmap, 0UL, 0UL);
+  raw_syscall(SYS_close, fd);
+}
+
 // Whether a process of its own dies of it.
 bool would_kill(void (*what)()) {
   const int mode = seccomp_mode();
@@ -139,6 +152,10 @@ bool filter_would_kill(bool nodes) {
 
 bool filter_would_kill_control() {
   return would_kill(try_control);
+}
+
+bool filter_would_kill_sampler() {
+  return would_kill(try_sampler);
 }
 
 unsigned seccomp_filters() {

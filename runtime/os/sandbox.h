@@ -12,6 +12,9 @@ bool filter_would_kill(bool nodes);
 // The same for what the control socket needs (control_door.h).
 bool filter_would_kill_control();
 
+// The same for what DAMON needs (runtime/sampling/damon.h).
+bool filter_would_kill_sampler();
+
 // How many filters are in force for the calling thread; before Linux 5.9: 1 for any number. Opens,
 // reads and closes a file, and nothing else.
 unsigned seccomp_filters();
