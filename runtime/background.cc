@@ -136,14 +136,32 @@ Errno Background::open_port() {
     return use_protection();
   }
   const Errno e = use_userfaultfd();
-  if (e.ok() && hide) notice_ = Notice::kNoChain;
+  if (in_child_) return e;
+  const bool told = options_.sampler == SamplerKind::kDamon;
+  if (e.ok() && (hide || (told && nodes_.count() < 2))) notice_ = Notice::kNoChain;
+  if (e.ok() && told && nodes_.count() > 1 && !use_sampler()) no_sampler_ = damon_.why_not();
   const bool useful = nodes_.active() || interleave_.whole();
-  if (e.ok() || options_.sampler != SamplerKind::kAuto || !useful || in_child_) return e;
+  if (e.ok() || options_.sampler == SamplerKind::kPark || hide || !useful) return e;
   core_.only_user_only = true;
   if (use_protection().failed()) return e;
-  notice_ = Notice::kNotParked;
   not_parked_ = e;
+  // Nothing else tells what is hot here, and whoever names a chain of nodes wants it used. Where
+  // pages can be parked DAMON is not taken unasked: it is the machine's, one process can have it.
+  const bool sampled = nodes_.count() > 1 && use_sampler();
+  notice_ = sampled ? Notice::kToldOnly : Notice::kNotParked;
+  if (!sampled && told) no_sampler_ = damon_.why_not();
   return kOk;
+}
+
+// Nothing is placed by a sampler where all pages have their place, or in the child of a process
+// that is being sampled.
+bool Background::use_sampler() {
+  if (options_.policy.kind != PolicyKind::kHotset || damon_.left_to_parent()) return false;
+  const Nanos now = core_.ops.now();
+  const SampledBlocks blocks = node_loop_.blocks_in_use();
+  if (damon_.begin(os::process_id(), blocks, options_.hint_budget, now).failed()) return false;
+  node_loop_.use_sampler(damon_);
+  return true;
 }
 
 // No userfaultfd: pages are hidden where they are, by the threads that the engine has anyway.
@@ -163,14 +181,29 @@ Errno Background::use_protection() {
 // One line, if it is not as the options ask. By a thread that has the application's descriptors.
 void Background::give_notice() const {
   char line[768];
+  if (no_sampler_ != nullptr && no_sampler_[0] != '\0') {
+    std::snprintf(line, sizeof line,
+                  "heaptier: HEAPTIER_SAMPLER=damon: %s; it is as with HEAPTIER_SAMPLER=auto\n",
+                  no_sampler_);
+    os::write_text(line);
+  }
+  const bool store = options_.tiers.find(TierKind::kZpool) != nullptr;
   switch (notice_) {
     case Notice::kNone:
       return;
     case Notice::kNoChain:
-      os::write_text(
-          "heaptier: HEAPTIER_SAMPLER=protnone needs a chain of memory nodes (HEAPTIER_TIERS); "
-          "pages "
-          "are parked instead\n");
+      std::snprintf(line, sizeof line,
+                    "heaptier: HEAPTIER_SAMPLER=%s needs a chain of memory nodes (HEAPTIER_TIERS); "
+                    "pages are parked instead\n",
+                    options_.sampler == SamplerKind::kDamon ? "damon" : "protnone");
+      os::write_text(line);
+      return;
+    case Notice::kToldOnly:
+      std::snprintf(line, sizeof line,
+                    "heaptier: pages cannot be parked here (%s): memory is placed by what DAMON "
+                    "tells%s\n",
+                    std::strerror(not_parked_.code), store ? "; nothing is compressed" : "");
+      if (store || options_.sampler == SamplerKind::kAuto) os::write_text(line);
       return;
     case Notice::kNoStore:
       os::write_text(
@@ -188,8 +221,7 @@ void Background::give_notice() const {
       "Remedy: %s%s--sampler protnone (see its limits)\n",
       std::strerror(not_parked_.code),
       interleave_.whole() ? "interleaved" : "placed only in heaps declared user-only",
-      options_.tiers.find(TierKind::kZpool) != nullptr ? "; nothing is compressed" : "", fix,
-      fix[0] != '\0' ? "; or " : "");
+      store ? "; nothing is compressed" : "", fix, fix[0] != '\0' ? "; or " : "");
   os::write_text(line);
 }
 
@@ -401,6 +433,7 @@ void Background::await_registration() {
 bool Background::between_steps() {
   stand_still();
   control_.see_who_leaves();
+  damon_.see_who_leaves();
   const std::uint32_t asked = growth_asked_.load(std::memory_order_acquire);
   if (asked != growth_seen_.load(std::memory_order_relaxed)) {
     loop_.manage_growth();
@@ -478,6 +511,7 @@ void Background::retired_round() {
   core_.low_pages.store(UINT64_MAX, std::memory_order_relaxed);
   drain_.end_all();
   interleave_.stop();
+  damon_.stop();
   control_.close();
 }
 
@@ -505,6 +539,7 @@ void Background::rounds() {
       interleave_.step(core_.ops.now());
       control_.round(answers, now);
     }
+    damon_.have_forgotten(core_.ops.now());
     compact_pool(now);
     if (now >= next_pin_look_) {
       engine().release_dead_threads_pins();
@@ -514,6 +549,7 @@ void Background::rounds() {
     if (asked) continue;
     Nanos sleep = drain_.until_step(core_.ops.now(), pause_length());
     sleep = interleave_.until_step(core_.ops.now(), sleep);
+    sleep = damon_.until_forgotten(core_.ops.now(), sleep);
     if (control_.busy()) sleep = std::min(sleep, kClientWaits);
     if (serving()) {
       const std::uint64_t seen = core_.stats.faults.get();

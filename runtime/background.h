@@ -21,8 +21,10 @@
 #include "runtime/limit_watch.h"
 #include "runtime/migration.h"
 #include "runtime/node_loop.h"
+#include "runtime/os/kernel_events.h"
 #include "runtime/os/kernel_files.h"
 #include "runtime/os/kernel_nodes.h"
+#include "runtime/sampling/damon_sampler.h"
 #include "runtime/tiering_loop.h"
 #include "runtime/tiers/zpool.h"
 #include "uffd/fault_loop.h"
@@ -106,9 +108,11 @@ class Background final : public LoopHost, private SlotMover {
   // The process is about to end.
   void hurry() {
     faults_.hurry();
-    if (!control_.leave()) return;
-    kick();
-    control_.await_left();
+    const bool reached = control_.leave();
+    const bool sampled = damon_.leave();
+    if (reached || sampled) kick();
+    if (reached) control_.await_left();
+    if (sampled) damon_.await_left();
   }
   // In the child: what threads held that are not there.
   void forget_others();
@@ -130,6 +134,7 @@ class Background final : public LoopHost, private SlotMover {
   // The background thread's.
   Drain& drain() { return drain_; }
   const Interleave& interleave() const { return interleave_; }
+  const DamonSampler& sampler() const { return damon_; }
   LoopStats fault_stats() const { return faults_.running() ? faults_.stats() : LoopStats{}; }
   Nanos cpu_time() const { return {cpu_time_.load(std::memory_order_relaxed)}; }
   Source source() const { return source_; }
@@ -161,6 +166,7 @@ class Background final : public LoopHost, private SlotMover {
   Errno open_port();
   Errno use_userfaultfd();
   Errno use_protection();
+  bool use_sampler();
   void give_notice() const;
   Errno start_faults(bool in_child);
   Errno start_inline(unsigned first_worker);
@@ -212,6 +218,8 @@ class Background final : public LoopHost, private SlotMover {
   TieringLoop loop_{core_, migration_, *chosen_policy(), options_, *this};
   NodeTiers nodes_;
   NodeLoop node_loop_{core_, migration_, options_, *this};
+  KernelEvents events_;
+  DamonSampler damon_{kernel_files(), events_, core_.stats};
   LimitWatch limit_;
   bool pressed_ = false;
   Nanos next_books_{};
@@ -238,9 +246,10 @@ class Background final : public LoopHost, private SlotMover {
   std::atomic<std::uint32_t> startup_{0};
   int startup_error_ = 0;
   // What is not as the options ask, found out by the thread as it starts.
-  enum class Notice : std::uint8_t { kNone, kNoChain, kNoStore, kNotParked };
+  enum class Notice : std::uint8_t { kNone, kNoChain, kNoStore, kNotParked, kToldOnly };
   Notice notice_ = Notice::kNone;
   Errno not_parked_{};
+  const char* no_sampler_ = nullptr;  // why HEAPTIER_SAMPLER=damon cannot be had
   // Futex: 0 run, 1 asked to stand still, 2 standing still.
   std::atomic<std::uint32_t> still_{0};
   bool in_child_ = false;

@@ -76,6 +76,12 @@ enum class CopyOut : std::uint8_t {
                // grace time needed
 };
 
+// Which small pages demote() takes.
+enum class Cold : std::uint8_t {
+  kParked,  // those that are parked: nobody has touched them since
+  kTold,    // those at home, too: somebody else knows that they are cold
+};
+
 class Migration {
  public:
   Migration(Core& core, Worker& worker) : core_(core), worker_(worker) {}
@@ -110,9 +116,9 @@ class Migration {
   // Takes what is wanted to the first tier, to the node of who touched it if that has room. `soon`:
   // see page_heat.h.
   MoveOutcome promote(BlockIndex b, Wanted what, Gap soon);
-  // Takes what is cold to a node of the tier: of small pages those that are parked, a huge page
+  // Takes what is cold to a node of the tier: of small pages those that are named, a huge page
   // whole, wherever it is. What was parked stays so: its next touch is seen.
-  MoveOutcome demote(BlockIndex b, unsigned tier);
+  MoveOutcome demote(BlockIndex b, unsigned tier, Cold which = Cold::kParked);
   // Takes what lies on the first tier to that node of it where its touches come from.
   MoveOutcome balance(BlockIndex b);
   // Makes small pages that are all at home one huge page, on the node of most of them.

@@ -41,7 +41,46 @@ Errno NodeLoop::init() {
   blocks_ = bootstrap::allocate_array<PlacedBlock>(core_.table.size());
   notes_ = bootstrap::allocate_array<Notes>(core_.table.size());
   steps_ = bootstrap::allocate_array<PlaceStep>(kMostSteps);
-  return blocks_ != nullptr && notes_ != nullptr && steps_ != nullptr ? kOk : Errno{ENOMEM};
+  in_use_ = bootstrap::allocate_array<std::uint64_t>(core_.table.size() / 64 + 1);
+  const bool all = blocks_ != nullptr && notes_ != nullptr && steps_ != nullptr;
+  return all && in_use_ != nullptr ? kOk : Errno{ENOMEM};
+}
+
+SampledBlocks NodeLoop::blocks_in_use() {
+  const std::uint32_t limit = core_.space.block_limit();
+  const std::size_t words = (limit + 63) / 64;
+  std::fill_n(in_use_, words, 0);
+  std::uint32_t count = 0;
+  for (std::uint32_t i = 0; (i = core_.space.next_block(i)) < limit; ++i) {
+    if (!core_.manageable({i})) continue;
+    in_use_[i / 64] |= std::uint64_t{1} << (i % 64);
+    ++count;
+  }
+  return {core_.space.base(), {in_use_, words}, count};
+}
+
+// A report of a whole region holds for each of its blocks.
+void NodeLoop::told(std::uintptr_t start, std::uintptr_t end, std::uint32_t looks,
+                    std::uint32_t used, Nanos each) {
+  const std::uintptr_t base = core_.space.base();
+  if (start < base || end > base + core_.space.bytes() || start >= end) return;
+  const auto first = static_cast<std::uint32_t>((start - base) / kPageblockSize);
+  const auto last = static_cast<std::uint32_t>((end - 1 - base) / kPageblockSize);
+  for (std::uint32_t b = first; b <= last && b < view_.blocks.size(); ++b) {
+    blocks_[b].heat.add(looks, used, each);
+  }
+}
+
+void NodeLoop::ask_sampler(Nanos now) {
+  sampler_->round(blocks_in_use(), now, *this);
+  if (sampler_->tells()) return;
+  // What it has told is not what watching finds out.
+  for (PlacedBlock& v : view_.blocks) {
+    v.above.forget();
+    v.below.forget();
+    v.heat.forget();
+    v.wanted = Wanted::kNone;
+  }
 }
 
 void NodeLoop::look_at(BlockIndex b, Nanos now) {
@@ -60,11 +99,13 @@ void NodeLoop::look_at(BlockIndex b, Nanos now) {
   }
   // Interleaving settles the place of all pages.
   const bool interleaved = options_.policy.kind == PolicyKind::kInterleave;
-  v.movable = notes.located && !block.stays() && !interleaved && core_.may_park(b);
+  v.movable = notes.located && !block.stays() && !interleaved && (view_.told || core_.may_park(b));
   v.tier = block.tier.load(std::memory_order_relaxed);
   v.slow = block.slow.load(std::memory_order_relaxed);
-  v.huge = block.huge.load(std::memory_order_relaxed);
-  if (v.huge) {
+  const bool huge = block.huge.load(std::memory_order_relaxed);
+  if (huge != v.huge) v.heat.forget();
+  v.huge = huge;
+  if (v.huge && !view_.told) {
     constexpr auto kPages = static_cast<std::uint32_t>(kPagesPerBlock);
     v.gap = gap_of_each(block.gap.load(std::memory_order_relaxed), kPages);
     v.times = block.gaps_measured.load(std::memory_order_relaxed);
@@ -226,7 +267,9 @@ PlacementBudget NodeLoop::budget_for(Nanos since) const {
 void NodeLoop::tick(Nanos now) {
   core_.stats.ticks.add();
   if (last_.v == 0) last_ = now - kShortPause;
+  view_.told = sampler_ != nullptr && sampler_->tells();
   look(now);
+  if (view_.told) ask_sampler(now);
   const Nanos since = std::min(now - last_, seconds(1));
   last_ = now;
   PlacementPlan plan{{steps_, kMostSteps}};
@@ -347,15 +390,27 @@ void NodeLoop::note_cost(Nanos began, std::uint32_t pages) {
   move_cost_ = move_cost_ == 0 ? each : (move_cost_ * 3 + each) / 4;
 }
 
+// What a sampler has told of need not have been watched: its pages are known from now on. Where
+// they are parked their faults are served from then on, too.
+bool NodeLoop::take_charge(BlockIndex b) {
+  if (!view_.told) return true;
+  if (core_.protection == nullptr && !host_.ready_for_faults()) return false;
+  return migration_.manage(b).ok();
+}
+
 bool NodeLoop::demote(const PlaceStep& step) {
   const BlockIndex b = step.block;
   const Nanos began = core_.ops.now();
-  const MoveOutcome outcome = migration_.demote(b, step.tier);
+  MoveOutcome outcome;
+  if (take_charge(b)) {
+    outcome = migration_.demote(b, step.tier, view_.told ? Cold::kTold : Cold::kParked);
+  }
   note_cost(began, outcome.moved);
   // Pinned, shared, no free block there: others are to have their turn.
   if (outcome.moved == 0 && outcome.raced == 0) {
     blocks_[b.v].stays_until = core_.ops.now() + kStaysFor;
   }
+  if (view_.told) return outcome.moved > 0;
   // A huge page stays parked, so that its next touch is seen; that of small ones would tell nothing
   // that is worth a fault each. Unless they may go on to a store.
   const bool to_store = core_.store != nullptr && step.tier + 1U == view_.tier_count;
@@ -370,7 +425,11 @@ bool NodeLoop::demote(const PlaceStep& step) {
 bool NodeLoop::promote(const PlaceStep& step) {
   const BlockIndex b = step.block;
   const Nanos began = core_.ops.now();
-  const std::uint32_t pages = migration_.promote(b, step.wanted, policy_.watcher().soon()).moved;
+  Pageblock& block = core_.table.block(b);
+  // Nobody has seen from where it is used.
+  if (view_.told) block.hot_node.store(block.node.load(std::memory_order_relaxed));
+  const Gap soon = policy_.watcher().soon();
+  const std::uint32_t pages = take_charge(b) ? migration_.promote(b, step.wanted, soon).moved : 0;
   const bool moved = pages > 0;
   note_cost(began, pages);
   // No free block of 2 MiB there, pinned, shared: it will not be otherwise soon.
@@ -416,7 +475,7 @@ bool NodeLoop::carry_out(const PlaceStep& step) {
     case PlaceAction::kCross:
       return cross(b);
     case PlaceAction::kGather:
-      return migration_.gather(b).moved > 0;
+      return take_charge(b) && migration_.gather(b).moved > 0;
   }
   return false;
 }

@@ -12,10 +12,11 @@
 #include "runtime/core.h"
 #include "runtime/loop_host.h"
 #include "runtime/migration.h"
+#include "runtime/sampling/sampler.h"
 
 namespace heaptier {
 
-class NodeLoop {
+class NodeLoop final : private HeatSink {
  public:
   static constexpr std::size_t kMostSteps = 64;
   static constexpr std::size_t kMostWatches = 64;  // in a round
@@ -28,6 +29,10 @@ class NodeLoop {
 
   // Memory for views and plans. ENOMEM.
   Errno init();
+  // From now on it tells what is hot, as long as it tells; and then the pages are asked again.
+  void use_sampler(Sampler& sampler) { sampler_ = &sampler; }
+  // What a sampler is to look at. Until the next round.
+  SampledBlocks blocks_in_use();
   // One round.
   void tick(Nanos now);
   // Another loop has the word: only sees where the heap lies, for the books.
@@ -52,6 +57,10 @@ class NodeLoop {
     std::uint16_t resident = 0;  // while it is not managed: by the last scan
   };
 
+  void told(std::uintptr_t start, std::uintptr_t end, std::uint32_t looks, std::uint32_t used,
+            Nanos each) override;
+  void ask_sampler(Nanos now);
+  bool take_charge(BlockIndex b);
   void look(Nanos now);
   void look_at(BlockIndex b, Nanos now);
   void find_places(Nanos now);
@@ -76,10 +85,12 @@ class NodeLoop {
   const Options& options_;
   LoopHost& host_;
   PlacementPolicy policy_;
+  Sampler* sampler_ = nullptr;
 
   PlacedBlock* blocks_ = nullptr;
   Notes* notes_ = nullptr;
   PlaceStep* steps_ = nullptr;
+  std::uint64_t* in_use_ = nullptr;  // a bit for each block
   PlacementView view_{};
   BlockIndex parked_[kWatchedAtOnce] = {};
   std::size_t parked_count_ = 0;

@@ -267,7 +267,7 @@ int Migration::leave_those_below(unsigned tier, PagesOnMove* list) {
   return from;
 }
 
-MoveOutcome Migration::demote(BlockIndex b, unsigned tier) {
+MoveOutcome Migration::demote(BlockIndex b, unsigned tier, Cold which) {
   NodeTiers& nodes = *core_.nodes;
   Pageblock& block = core_.table.block(b);
   const PageIndex first = first_page(b);
@@ -280,7 +280,8 @@ MoveOutcome Migration::demote(BlockIndex b, unsigned tier) {
     const PageWord word = core_.table.peek(p);
     const PageState s = word.state();
     if (!huge && LazyMark{word.slot()}.is_waiting() && s == PageState::kParked) continue;
-    if (s != PageState::kParked && !(huge && s == PageState::kResident)) continue;
+    const bool at_home = s == PageState::kResident && (huge || which == Cold::kTold);
+    if (s != PageState::kParked && !at_home) continue;
     if (!huge && tier == 1 && !lies_above(block, word)) continue;  // there already, or below it
     list.add(s == PageState::kParked ? core_.park(p) : core_.home(p));
   }

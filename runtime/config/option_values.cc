@@ -41,7 +41,8 @@ constexpr Word<FaultMode> kFaultModes[] = {{"handler", FaultMode::kHandler},
                                            {"inline", FaultMode::kInline}};
 constexpr Word<SamplerKind> kSamplers[] = {{"auto", SamplerKind::kAuto},
                                            {"park", SamplerKind::kPark},
-                                           {"protnone", SamplerKind::kProtnone}};
+                                           {"protnone", SamplerKind::kProtnone},
+                                           {"damon", SamplerKind::kDamon}};
 constexpr Word<ControlMode> kControlModes[] = {{"on", ControlMode::kOn},
                                                {"off", ControlMode::kOff}};
 constexpr Word<bool> kSwitches[] = {{"0", false}, {"1", true}};
