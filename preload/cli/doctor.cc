@@ -29,9 +29,11 @@ std::string without_parking(const HostFacts& facts) {
   Ranking derived;
   rank_nodes(facts.topology, &derived);
   if (derived.count < 2) return "nothing is tiered";
-  return "nothing is compressed; with a chain of nodes (--tiers) memory is moved when asked, and "
-         "placed "
-         "with --sampler protnone";
+  const std::string left =
+      "nothing is compressed; with a chain of nodes (--tiers) memory is moved when asked, and "
+      "placed "
+      "with --sampler protnone";
+  return facts.no_damon.empty() ? left + ", or without it by what DAMON tells" : left;
 }
 
 Finding fault_source(const HostFacts& facts) {
@@ -83,6 +85,19 @@ Finding scanning(const HostFacts& facts) {
   }
   return {"PAGEMAP_SCAN", Grade::kLimited,
           "present pages are found in a slower way, huge ones by root only", newer_kernel("6.7")};
+}
+
+// Ways of finding out what is hot (--sampler).
+Finding samplers(const HostFacts& facts) {
+  std::string has = "protnone";
+  std::string lacks;
+  const bool parks = facts.uffd.source != Source::kNone &&
+                     facts.uffd.source != Source::kUserModeOnly && facts.uffd.features.move;
+  if (parks) has = "park, " + has;
+  if (!parks) lacks += "; not park: see userfaultfd";
+  if (facts.no_damon.empty()) has += ", damon";
+  if (!facts.no_damon.empty()) lacks += "; not damon: " + facts.no_damon;
+  return {"samplers", Grade::kOk, has + lacks, ""};
 }
 
 Finding batching(const HostFacts& facts) {
@@ -248,8 +263,8 @@ std::vector<Finding> examine(const HostFacts& facts) {
     findings.push_back(write_protection(facts));
     findings.push_back(move(facts));
   }
-  for (const auto check : {reading, scanning, batching, huge_pages, overcommit, address_space,
-                           mappings, memory, swap, numa, seccomp}) {
+  for (const auto check : {reading, scanning, samplers, batching, huge_pages, overcommit,
+                           address_space, mappings, memory, swap, numa, seccomp}) {
     findings.push_back(check(facts));
   }
   if (!facts.tiers_variable.empty()) {

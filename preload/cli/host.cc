@@ -9,10 +9,13 @@
 #include <sstream>
 
 #include "preload/cli/locate.h"
+#include "runtime/base/lines.h"
 #include "runtime/config/options.h"
+#include "runtime/os/kernel_events.h"
 #include "runtime/os/kernel_files.h"
 #include "runtime/os/kernel_memory.h"
 #include "runtime/os/process.h"
+#include "runtime/sampling/damon.h"
 
 namespace heaptier::cli {
 namespace {
@@ -72,6 +75,23 @@ int status_field(const std::string& text, const std::string& key) {
   return -1;
 }
 
+// Changes nothing: whether DAMON can look at the memory of processes is told only by trying, or by
+// the names of the kernel's functions.
+std::string why_no_damon() {
+  KernelEvents none;
+  Damon damon(kernel_files(), none);
+  if (damon.look(os::process_id()).failed()) return damon.why_not();
+  bool any = false;
+  bool found = false;
+  const auto look = [&](std::string_view line) {
+    any = true;
+    found = found || line.find(" damon_va_") != std::string_view::npos;
+  };
+  (void)each_line(kernel_files(), "/proc/kallsyms", look);
+  if (any && !found) return "it cannot look at the memory of processes (CONFIG_DAMON_VADDR)";
+  return "";
+}
+
 HostFacts read_host() {
   HostFacts facts;
   utsname names{};
@@ -85,6 +105,7 @@ HostFacts read_host() {
   facts.batched_discard = kernel.abilities().batched_discard;
   facts.process_vm_readv = kernel.abilities().process_vm_readv;
 
+  facts.no_damon = why_no_damon();
   facts.thp_enabled = chosen_word(file_text("/sys/kernel/mm/transparent_hugepage/enabled"));
   facts.overcommit = file_number("/proc/sys/vm/overcommit_memory", -1);
   facts.max_map_count = file_number("/proc/sys/vm/max_map_count", std::uint64_t{0});

@@ -23,6 +23,8 @@ struct HostFacts {
   bool batched_discard = false;
   bool process_vm_readv = false;
 
+  std::string no_damon;  // why DAMON cannot be had; empty: it can
+
   std::string thp_enabled;  // "always", "madvise", "never"; empty: the kernel has no THP
   int overcommit = -1;      // vm.overcommit_memory; -1: unknown
   std::uint64_t max_map_count = 0;

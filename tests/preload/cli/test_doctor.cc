@@ -70,6 +70,18 @@ TEST(Doctor, WithoutUserfaultfdTieringDoesNotWorkAndTheFixIsTheProbesRemedy) {
             std::string::npos);
 }
 
+TEST(Doctor, SaysWhichSamplersThereAreAndWhyNot) {
+  HostFacts facts = good_host();
+  EXPECT_EQ(about(examine(facts), "samplers").meaning, "park, protnone, damon");
+  facts.no_damon = "DAMON is for root";
+  EXPECT_EQ(about(examine(facts), "samplers").meaning,
+            "park, protnone; not damon: DAMON is for root");
+  facts.uffd.features.move = false;
+  EXPECT_EQ(about(examine(facts), "samplers").meaning,
+            "protnone; not park: see userfaultfd; not damon: DAMON is for root");
+  EXPECT_TRUE(about(examine(facts), "samplers").fix.empty()) << "none of them is needed";
+}
+
 TEST(Doctor, OldKernel) {
   HostFacts facts = good_host();
   facts.uffd.features.move = false;
