@@ -140,8 +140,8 @@ Errno Background::open_port() {
   const bool told = options_.sampler == SamplerKind::kDamon;
   if (e.ok() && (hide || (told && nodes_.count() < 2))) notice_ = Notice::kNoChain;
   if (e.ok() && told && nodes_.count() > 1 && !use_sampler()) no_sampler_ = damon_.why_not();
-  const bool useful = nodes_.active() || interleave_.whole();
-  if (e.ok() || options_.sampler == SamplerKind::kPark || hide || !useful) return e;
+  const bool useful = interleave_.whole() || (nodes_.active() && !hide);
+  if (e.ok() || options_.sampler == SamplerKind::kPark || !useful) return e;
   core_.only_user_only = true;
   if (use_protection().failed()) return e;
   not_parked_ = e;
@@ -214,14 +214,22 @@ void Background::give_notice() const {
       break;
   }
   const char* const fix = remedy(probe());
-  std::snprintf(
-      line, sizeof line,
-      "heaptier: pages cannot be parked here (%s): memory is moved between nodes when asked "
-      "(heaptier_move, heaptier ctl drain), and %s%s. "
-      "Remedy: %s%s--sampler protnone (see its limits)\n",
-      std::strerror(not_parked_.code),
-      interleave_.whole() ? "interleaved" : "placed only in heaps declared user-only",
-      store ? "; nothing is compressed" : "", fix, fix[0] != '\0' ? "; or " : "");
+  const char* const compressed = store ? "; nothing is compressed" : "";
+  if (!nodes_.active()) {
+    std::snprintf(line, sizeof line,
+                  "heaptier: pages cannot be parked here (%s): memory is interleaved%s. Remedy: "
+                  "%s\n",
+                  std::strerror(not_parked_.code), compressed, fix);
+  } else {
+    std::snprintf(
+        line, sizeof line,
+        "heaptier: pages cannot be parked here (%s): memory is moved between nodes when asked "
+        "(heaptier_move, heaptier ctl drain), and %s%s. "
+        "Remedy: %s%s--sampler protnone (see its limits)\n",
+        std::strerror(not_parked_.code),
+        interleave_.whole() ? "interleaved" : "placed only in heaps declared user-only", compressed,
+        fix, fix[0] != '\0' ? "; or " : "");
+  }
   os::write_text(line);
 }
 

@@ -243,7 +243,9 @@ void Interleave::put_in_place(BlockIndex b, Tally* tally) {
   if (pattern_.empty()) return;
   const Pageblock& block = core_.table.block(b);
   const std::uint64_t before = moved_;
-  if (core_.park_base != 0 && block.count(PageState::kParked) != 0) {
+  if (core_.protection != nullptr && block.count(PageState::kParked) != 0) {
+    (void)migration_.unpark(b);  // hidden: where it is counts
+  } else if (core_.park_base != 0 && block.count(PageState::kParked) != 0) {
     put_range(b, core_.park(first_page(b)), tally);
   }
   put_range(b, core_.space.address_of(b), tally);
