@@ -139,7 +139,7 @@ Errno Background::open_port() {
   if (in_child_) return e;
   const bool told = options_.sampler == SamplerKind::kDamon;
   if (e.ok() && (hide || (told && nodes_.count() < 2))) notice_ = Notice::kNoChain;
-  if (e.ok() && told && nodes_.count() > 1 && !use_sampler()) no_sampler_ = damon_.why_not();
+  if (e.ok() && told && nodes_.count() > 1 && !use_sampler()) no_sampler_ = why_no_sampler();
   const bool useful = interleave_.whole() || (nodes_.active() && !hide);
   if (e.ok() || options_.sampler == SamplerKind::kPark || !useful) return e;
   core_.only_user_only = true;
@@ -149,12 +149,17 @@ Errno Background::open_port() {
   // pages can be parked DAMON is not taken unasked: it is the machine's, one process can have it.
   const bool sampled = nodes_.count() > 1 && use_sampler();
   notice_ = sampled ? Notice::kToldOnly : Notice::kNotParked;
-  if (!sampled && told) no_sampler_ = damon_.why_not();
+  if (!sampled && told) no_sampler_ = why_no_sampler();
   return kOk;
 }
 
 // Nothing is placed by a sampler where all pages have their place, or in the child of a process
 // that is being sampled.
+const char* Background::why_no_sampler() const {
+  const bool by_heat = options_.policy.kind == PolicyKind::kHotset;
+  return by_heat ? damon_.why_not() : "this policy does not go by what is hot";
+}
+
 bool Background::use_sampler() {
   if (options_.policy.kind != PolicyKind::kHotset || damon_.left_to_parent()) return false;
   const Nanos now = core_.ops.now();
@@ -248,6 +253,7 @@ Errno Background::use_userfaultfd() {
     return e;
   }
   large_pages_.begin(memory.abilities().refuses_held_parts, options_.huge == HugeMode::kAlways);
+  (void)large_pages_.come_home_whole();
   core_.large_pages = &large_pages_;
   dual_.use(inline_mode() ? nullptr : &port_, some_inline() ? &inline_port_ : nullptr);
   // The indirection costs a look at the owner: only where there are two kinds.
@@ -504,6 +510,7 @@ void Background::place_or_store(Nanos now) {
 }
 
 void Background::tick(Nanos now) {
+  if (core_.large_pages != nullptr) (void)large_pages_.come_home_whole();  // for fault threads
   if (core_.nodes != nullptr) {
     place_or_store(now);
   } else if (only_interleaves()) {

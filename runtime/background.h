@@ -167,6 +167,7 @@ class Background final : public LoopHost, private SlotMover {
   Errno use_userfaultfd();
   Errno use_protection();
   bool use_sampler();
+  const char* why_no_sampler() const;
   void give_notice() const;
   Errno start_faults(bool in_child);
   Errno start_inline(unsigned first_worker);

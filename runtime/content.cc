@@ -52,8 +52,8 @@ bool show_all(Core& core, PageIndex first, const PageWord* words, std::uint32_t 
 bool drop_in_block(Core& core, PageIndex first, std::uint32_t n) {
   Pageblock& block = core.table.block(block_of(first));
   SpinGuard gate(block.gate);  // nothing is parked or brought home whole meanwhile
-  // What the kernel has gathered unseen loses a part, and is held perhaps.
-  block.only_small.store(false, std::memory_order_relaxed);
+  // What was gathered unseen loses a part, is a huge page in parts then, and held perhaps.
+  if (n < kPagesPerBlock) block.only_small.store(false, std::memory_order_relaxed);
   if (block.huge.load(std::memory_order_relaxed)) {
     block.huge.store(false, std::memory_order_relaxed);
     // A huge page in the park that loses a part: the rest is copied home when touched.

@@ -291,6 +291,8 @@ bool Drain::take_apart(BlockIndex b, std::uintptr_t page) {
   if (!parts_->targets.has_room() || core_.ops.advise(page, kPageSize, os::kAdviceCold).failed()) {
     return false;
   }
+  // Unless something holds it: the call says nothing of that.
+  if (core_.large_pages != nullptr && core_.large_pages->is_huge(page)) return false;
   core_.stats.huge_split.add();
   Pageblock& block = core_.table.block(b);
   SpinGuard gate(block.gate);

@@ -184,7 +184,7 @@ void Engine::hold_in(Background& bg, Hold what, std::uintptr_t at, std::size_t b
       case Hold::kRestore:
         // A change of a part leaves a huge page in parts of which it still is made.
         block.only_small.store(false, std::memory_order_relaxed);
-        block.surrendered.store(false, std::memory_order_relaxed);
+        block.surrendered.store(false, std::memory_order_release);
         continue;
     }
     SpinGuard wait_for_a_park_under_way(block.gate);

@@ -367,7 +367,7 @@ void HandMoves::move_once(Entry* entries, std::size_t count, bool last) {
   }
 }
 
-// A huge page that found no place whole. Parking one of its pages has the kernel take it apart.
+// A huge page that found no place whole. Parking one of its pages has it taken apart.
 int HandMoves::move_in_pieces(std::uintptr_t page, int tier) {
   const BlockIndex b = block_at(page);
   Pageblock& block = core_.table.block(b);

@@ -139,23 +139,25 @@ bool LargePages::make_cold(std::uintptr_t block, bool singly) {
   return ops_.advise(end - kPageSize, kPageSize, os::kAdviceCold).ok();
 }
 
+Errno LargePages::take_huge_apart(std::uintptr_t block) {
+  if (!is_huge(block)) return {ENOTSUP};
+  if (!make_cold(block, false)) return {EBUSY};
+  return is_huge(block) ? Errno{EBUSY} : kOk;
+}
+
 Errno LargePages::take_apart(std::uintptr_t block) {
-  const bool was_huge = is_huge(block);
-  if (!was_huge && !kernel_has_them()) return kOk;
+  if (const Errno e = take_huge_apart(block); e.code != ENOTSUP) return e;
+  if (!kernel_has_them()) return kOk;
   std::uint64_t before = 0;
-  const bool counted = read_refusals(&before);
-  // A huge page that is in one mapping stays in one where it cannot be split; of others only the
-  // count tells.
-  if (!counted && !was_huge) return {ENOTSUP};
+  // Whether larger pages in several mappings could be split only the kernel's counts tell.
+  if (!read_refusals(&before)) return {ENOTSUP};
   const bool singly = other_sizes_in_use();
   for (int i = 0; i < kPasses; ++i) {
     if (!make_cold(block, singly)) return {EBUSY};
   }
-  if (is_huge(block)) return {EBUSY};
   std::uint64_t after = 0;
   // Others' refusals are taken for ours: another time, then.
-  if (counted && (!read_refusals(&after) || after != before)) return {EBUSY};
-  return kOk;
+  return read_refusals(&after) && after == before ? kOk : Errno{EBUSY};
 }
 
 }  // namespace heaptier

@@ -40,6 +40,9 @@ class LargePages {
   // device). ENOTSUP: this cannot be known here (no /proc nor /sys, or sizes in use that the kernel
   // does not count). About 0.1 ms, or some ms where other sizes are in use.
   Errno take_apart(std::uintptr_t block);
+  // The same of a block that is one huge page in one mapping, which stays so where it cannot be
+  // split: no file has to be asked. Any thread. ENOTSUP: it is no such block.
+  Errno take_huge_apart(std::uintptr_t block);
 
   // Whether the pageblock is one huge page in one mapping. False also where this cannot be known.
   // Any thread.

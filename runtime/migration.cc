@@ -68,11 +68,20 @@ Errno Migration::manage(BlockIndex b) {
     return e;
   }
   block.found(huge);
+  if (!huge) know_parts(b, found_pages == 0);
   core_.stats.pages_found.add(found_pages);
   core_.stats.blocks_registered.add();
   block.registered.store(true, std::memory_order_release);
   core_.table.adopt(b, words);
   return kOk;
+}
+
+// What comes to an empty block from now on comes in small pages. Of others it is found out before a
+// thread has to know that may not find out.
+void Migration::know_parts(BlockIndex b, bool empty) {
+  if (!parts_have_to_be_small() || !worker_.background) return;
+  if (!empty && core_.large_pages->take_apart(core_.space.address_of(b)).failed()) return;
+  core_.table.block(b).only_small.store(true, std::memory_order_relaxed);
 }
 
 // A block that was given back by one heap (content.cc, resign) and is in use again: its words are
@@ -81,11 +90,13 @@ Errno Migration::manage_again(BlockIndex b) {
   Pageblock& block = core_.table.block(b);
   SpinGuard gate(block.gate);  // it may be given back at this moment
   bool huge = false;
+  bool empty = true;
   Errno e = enlist(b);
   if (e.failed()) return e;
   e = each_present(b, &huge, [&](std::uint32_t page) {
     const PageIndex p{first_page(b).v + page};
     const PageWord was = core_.table.lock(p);
+    empty = false;
     if (was.state() == PageState::kUntouched) {
       core_.settle(p, was, PageWord{}.with_state(PageState::kResident), core_.stats.pages_found);
     } else {
@@ -97,6 +108,7 @@ Errno Migration::manage_again(BlockIndex b) {
     return e;
   }
   block.found(huge);
+  if (!huge) know_parts(b, empty);
   core_.stats.blocks_registered.add();
   block.registered.store(true, std::memory_order_release);
   return kOk;
@@ -149,6 +161,10 @@ bool Migration::split_at_home(BlockIndex b) {
   Pageblock& block = core_.table.block(b);
   SpinGuard gate(block.gate);
   if (!make_a_part_cold(b)) return false;
+  // Unless something holds it: the call says nothing of that.
+  if (core_.large_pages != nullptr && core_.large_pages->is_huge(core_.space.address_of(b))) {
+    return false;
+  }
   block.huge.store(false, std::memory_order_relaxed);
   return true;
 }
@@ -271,7 +287,7 @@ bool Migration::parts_have_to_be_small() const {
 }
 
 // With the gate held. False: a pipe or a device holds on to a huge page, which has to stay whole;
-// or it is not known, and not for this thread to find out, which may be the application's.
+// or that would have to be read in files, which a thread that serves faults does not.
 bool Migration::make_parts_small(BlockIndex b, std::uint32_t pages, MoveOutcome* outcome) {
   if (!parts_have_to_be_small()) return true;
   Pageblock& block = core_.table.block(b);
@@ -280,7 +296,9 @@ bool Migration::make_parts_small(BlockIndex b, std::uint32_t pages, MoveOutcome*
   if (block.only_small.load(std::memory_order_relaxed) && !core_.large_pages->is_huge(home)) {
     return true;
   }
-  if (worker_.background && core_.large_pages->take_apart(home).ok()) {
+  const Errno apart = worker_.background ? core_.large_pages->take_apart(home)
+                                         : core_.large_pages->take_huge_apart(home);
+  if (apart.ok()) {
     block.only_small.store(true, std::memory_order_relaxed);
     return true;
   }

@@ -162,6 +162,7 @@ class Migration {
   template <class Found>
   Errno each_present(BlockIndex b, bool* huge, Found found);
   bool parts_have_to_be_small() const;
+  void know_parts(BlockIndex b, bool empty);
   bool make_parts_small(BlockIndex b, std::uint32_t pages, MoveOutcome* outcome);
   bool has_to_go_in_parts();
   bool prepare_whole(BlockIndex b);

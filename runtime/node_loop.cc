@@ -71,15 +71,18 @@ void NodeLoop::told(std::uintptr_t start, std::uintptr_t end, std::uint32_t look
   }
 }
 
-void NodeLoop::ask_sampler(Nanos now) {
-  sampler_->round(blocks_in_use(), now, *this);
-  if (sampler_->tells()) return;
-  // What it has told is not what watching finds out.
+// It may end within a round and between two: in a forked child, at exit. What it has told is not
+// what watching finds out then, and the blocks that it is about need not be managed.
+void NodeLoop::see_whether_told() {
+  const bool told = view_.told;
+  view_.told = sampler_ != nullptr && sampler_->tells();
+  if (!told || view_.told) return;
   for (PlacedBlock& v : view_.blocks) {
     v.above.forget();
     v.below.forget();
     v.heat.forget();
     v.wanted = Wanted::kNone;
+    v.dense = v.suspect = v.split = false;
   }
 }
 
@@ -267,9 +270,12 @@ PlacementBudget NodeLoop::budget_for(Nanos since) const {
 void NodeLoop::tick(Nanos now) {
   core_.stats.ticks.add();
   if (last_.v == 0) last_ = now - kShortPause;
-  view_.told = sampler_ != nullptr && sampler_->tells();
+  see_whether_told();
   look(now);
-  if (view_.told) ask_sampler(now);
+  if (view_.told) {
+    sampler_->round(blocks_in_use(), now, *this);
+    see_whether_told();
+  }
   const Nanos since = std::min(now - last_, seconds(1));
   last_ = now;
   PlacementPlan plan{{steps_, kMostSteps}};
@@ -335,10 +341,11 @@ std::uint32_t NodeLoop::park_for(const PlaceStep& step) {
   const BlockIndex b = step.block;
   if (step.action == PlaceAction::kSplit) {
     // In halves: the whole would go in one piece.
-    core_.stats.nodes_huge_split.add();
     forget_seen(core_.table, b);
-    return migration_.park(b, Parking::kAll, {0, kPages / 2}).moved +
-           migration_.park(b, Parking::kAll, {kPages / 2, kPages / 2}).moved;
+    const std::uint32_t parked = migration_.park(b, Parking::kAll, {0, kPages / 2}).moved +
+                                 migration_.park(b, Parking::kAll, {kPages / 2, kPages / 2}).moved;
+    if (parked != 0) core_.stats.nodes_huge_split.add();
+    return parked;
   }
   if (core_.table.block(b).huge.load(std::memory_order_relaxed)) {
     return migration_.park(b, Parking::kAll).moved;
@@ -393,7 +400,7 @@ void NodeLoop::note_cost(Nanos began, std::uint32_t pages) {
 // What a sampler has told of need not have been watched: its pages are known from now on. Where
 // they are parked their faults are served from then on, too.
 bool NodeLoop::take_charge(BlockIndex b) {
-  if (!view_.told) return true;
+  if (!view_.told && core_.table.block(b).served()) return true;
   if (core_.protection == nullptr && !host_.ready_for_faults()) return false;
   return migration_.manage(b).ok();
 }

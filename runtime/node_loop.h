@@ -59,7 +59,7 @@ class NodeLoop final : private HeatSink {
 
   void told(std::uintptr_t start, std::uintptr_t end, std::uint32_t looks, std::uint32_t used,
             Nanos each) override;
-  void ask_sampler(Nanos now);
+  void see_whether_told();
   bool take_charge(BlockIndex b);
   void look(Nanos now);
   void look_at(BlockIndex b, Nanos now);

@@ -136,6 +136,7 @@ MoveOutcome Migration::promote(BlockIndex b, Wanted what, Gap soon) {
   Pageblock& block = core_.table.block(b);
   const PageIndex first = first_page(b);
   MoveOutcome outcome;
+  if (!block.served()) return outcome;
   PagesOnMove list;
   const bool huge = still_huge(b);
   const int target = nodes.target(0, block.hot_node.load(std::memory_order_relaxed), huge);

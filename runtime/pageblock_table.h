@@ -84,7 +84,7 @@ struct Pageblock {
     return counts[static_cast<int>(s)].load(std::memory_order_relaxed);
   }
   bool pinned() const {
-    return pins.load(std::memory_order_relaxed) != 0 || surrendered.load(std::memory_order_relaxed);
+    return pins.load(std::memory_order_relaxed) != 0 || surrendered.load(std::memory_order_acquire);
   }
   // The kernel has said whether it is one huge page. What else is in it is not known then.
   void found(bool one_huge_page) {

@@ -30,14 +30,14 @@ Errno KernelEvents::open_tracepoint(std::uint32_t id, int thread, EventRing* rin
   attr.sample_period = 1;
   const long fd = os::raw_syscall(SYS_perf_event_open, &attr, thread, -1, -1, PERF_FLAG_FD_CLOEXEC);
   if (fd < 0) return {errno};
-  void* const at =
-      mmap(nullptr, kMapped, PROT_READ | PROT_WRITE, MAP_SHARED, static_cast<int>(fd), 0);
-  if (at == MAP_FAILED) {
-    const int failed = errno;
-    ::close(static_cast<int>(fd));
-    return {failed};
-  }
-  fd_ = static_cast<int>(fd);
+  const long mapped =
+      os::raw_syscall(SYS_mmap, 0UL, kMapped, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+  const int failed = mapped < 0 ? errno : 0;
+  // The mapping keeps the event. The descriptor may be in the application's table, and not be ours
+  // any more when we are done with it.
+  ::close(static_cast<int>(fd));
+  if (failed != 0) return {failed};
+  void* const at = reinterpret_cast<void*>(mapped);  // NOLINT(performance-no-int-to-ptr)
   memory_ = at;
   auto* const page = static_cast<perf_event_mmap_page*>(at);
   auto* const head = reinterpret_cast<std::uint64_t*>(&page->data_head);
@@ -47,13 +47,11 @@ Errno KernelEvents::open_tracepoint(std::uint32_t id, int thread, EventRing* rin
 }
 
 void KernelEvents::close() {
-  if (memory_ != nullptr) munmap(memory_, kMapped);
-  if (fd_ >= 0) ::close(fd_);
+  if (memory_ != nullptr) os::raw_syscall(SYS_munmap, memory_, kMapped);
   forget();
 }
 
 void KernelEvents::forget() {
-  fd_ = -1;
   memory_ = nullptr;
 }
 

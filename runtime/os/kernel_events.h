@@ -12,7 +12,6 @@ class KernelEvents final : public EventPort {
   void forget() override;
 
  private:
-  int fd_ = -1;
   void* memory_ = nullptr;
 };
 

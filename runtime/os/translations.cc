@@ -1,10 +1,12 @@
 #include "runtime/os/translations.h"
 
 #include <sys/mman.h>
+#include <sys/syscall.h>
 
 #include <cerrno>
 
 #include "runtime/base/units.h"
+#include "runtime/os/raw_syscall.h"
 
 namespace heaptier::os {
 namespace {
@@ -17,10 +19,10 @@ constexpr std::size_t kBytes = kPages * kPageSize;
 
 Errno Translations::init() {
   if (pages_ != nullptr) return kOk;
-  void* const at =
-      mmap(nullptr, kBytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-  if (at == MAP_FAILED) return {errno};
-  pages_ = static_cast<unsigned char*>(at);
+  const long at = raw_syscall(SYS_mmap, 0UL, kBytes, PROT_READ | PROT_WRITE,
+                              MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+  if (at < 0) return {errno};
+  pages_ = reinterpret_cast<unsigned char*>(at);  // NOLINT(performance-no-int-to-ptr)
   return kOk;
 }
 
@@ -31,8 +33,8 @@ void Translations::forget() {
   for (std::size_t i = 0; i < kBytes; i += kPageSize) {
     *const_cast<volatile unsigned char*>(pages_ + i) = 1;
   }
-  (void)mprotect(pages_, kBytes, PROT_READ);
-  (void)mprotect(pages_, kBytes, PROT_READ | PROT_WRITE);
+  raw_syscall(SYS_mprotect, pages_, kBytes, PROT_READ);
+  raw_syscall(SYS_mprotect, pages_, kBytes, PROT_READ | PROT_WRITE);
 }
 
 }  // namespace heaptier::os

@@ -10,6 +10,7 @@
 namespace heaptier {
 namespace {
 
+constexpr std::string_view kFirstPidNamespace = "pid:[4026531836]";
 constexpr const char* kAdmin = "/sys/kernel/mm/damon/admin/kdamonds/";
 constexpr const char* kCount = "/sys/kernel/mm/damon/admin/kdamonds/nr_kdamonds";
 constexpr const char* kState = "0/state";
@@ -152,6 +153,12 @@ Errno Damon::look_for_others(int process) {
 }
 
 Errno Damon::look(int process) {
+  // Its files have process numbers as who wrote them sees them.
+  char space[32];
+  if (files_.link("/proc/self/ns/pid", space, sizeof space).failed() ||
+      std::string_view(space) != kFirstPidNamespace) {
+    return refuse({EPERM}, "DAMON cannot be used from inside a container");
+  }
   FirstLine any;
   if (const Errno e = files_.list("/sys/kernel/mm/damon/admin", any); e.failed()) {
     return refuse(e, e.code == EACCES ? "DAMON is for root"
@@ -183,6 +190,7 @@ Errno Damon::describe(int process, const DamonPace& pace, std::span<const Sample
   }
   for (const Line& line : lines) {
     if (Errno e = order(line.file, line.number); e.failed()) return e;
+    named_ = named_ || std::string_view(line.file).ends_with("pid_target");
   }
   for (std::size_t i = 0; i < ranges.size(); ++i) {
     char file[kPath];
@@ -225,6 +233,7 @@ Errno Damon::start(int process, const DamonPace& pace, std::span<const SampledRa
     return refuse(e, e.code == EBUSY ? "somebody else uses DAMON" : "DAMON is for root");
   }
   process_ = process;
+  named_ = false;
   Errno e = describe(process, pace, ranges);
   if (e.ok()) e = turn_on(process);
   if (e.failed()) stop();
@@ -258,8 +267,9 @@ void Damon::stop() {
   std::uint64_t target = 0;
   std::uint64_t kdamonds = 0;
   const bool described = number(kProcess, &target);
-  const bool ours = number(kCount, &kdamonds) && kdamonds == 1 &&
-                    (!described || target == static_cast<std::uint64_t>(process_) || target == 0);
+  const bool ours =
+      number(kCount, &kdamonds) && kdamonds == 1 &&
+      (target == static_cast<std::uint64_t>(process_) || (!named_ && (!described || target == 0)));
   // The kernel does not wait for whoever is at these files at the same moment. What it will not end
   // ends with the process.
   constexpr int kTries = 20;

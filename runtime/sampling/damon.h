@@ -97,7 +97,8 @@ class Damon {
   Layout layout_;
   std::uint32_t tracepoint_ = 0;
   int process_ = 0;
-  int thread_ = 0;  // the kdamond's, 0: not started
+  bool named_ = false;  // it was told whose memory it is about
+  int thread_ = 0;      // the kdamond's, 0: not started
   const char* why_not_ = "";
 };
 

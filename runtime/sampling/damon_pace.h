@@ -27,15 +27,19 @@ struct HeapPace {
   DamonPace damon;
 };
 
-// `budget`: of CPU time, in 1/10000, not 0; `most`: regions at most.
-constexpr HeapPace pace_for(std::uint32_t blocks, Nanos cost, unsigned budget, std::uint32_t most) {
+// The time from look to look at which so many regions cost the budget.
+constexpr Nanos look_at(std::uint32_t regions, Nanos cost, unsigned budget) {
+  return {std::int64_t{regions} * cost.v * 10000 / budget};
+}
+
+// Of regions that are known. `group`: see there; `budget`: of CPU time, in 1/10000, not 0.
+constexpr HeapPace pace_of(std::uint32_t regions, std::uint32_t group, Nanos cost,
+                           unsigned budget) {
   constexpr std::uint32_t kLooks = 10;  // to a report
   HeapPace pace;
-  const auto regions = [&] { return (blocks + pace.group - 1) / pace.group; };
-  const auto look = [&] { return std::int64_t{regions()} * cost.v * 10000 / budget; };
-  while (regions() > 1 && (regions() > most || look() > kLongestLook.v)) pace.group *= 2;
-  pace.regions = regions();
-  pace.damon.look = std::clamp(Nanos{look()}, shortest_look(budget), kLongestLook);
+  pace.group = group;
+  pace.regions = regions;
+  pace.damon.look = std::clamp(look_at(regions, cost, budget), shortest_look(budget), kLongestLook);
   pace.damon.looks = kLooks;
   // One region for each pageblock, and DAMON leaves them so: it joins regions only up to the size
   // of the whole by the least number of them, and parts them only while there are fewer than half
@@ -45,6 +49,21 @@ constexpr HeapPace pace_for(std::uint32_t blocks, Nanos cost, unsigned budget, s
   pace.damon.least_regions = std::max<std::uint32_t>(each ? pace.regions : pace.regions / 8, 3);
   pace.damon.most_regions = std::max<std::uint32_t>(each ? pace.regions : 2 * pace.regions, 3);
   return pace;
+}
+
+// The finest that keeps to the budget, with at most `most` regions. regions_of(group): how many
+// there are with groups of so many pageblocks.
+template <class RegionsOf>
+constexpr HeapPace finest_pace(RegionsOf regions_of, Nanos cost, unsigned budget,
+                               std::uint32_t most) {
+  constexpr std::uint32_t kLargest = 1U << 30;
+  std::uint32_t group = 1;
+  std::uint32_t n = regions_of(group);
+  while (n > 1 && group < kLargest && (n > most || look_at(n, cost, budget) > kLongestLook)) {
+    group *= 2;
+    n = regions_of(group);
+  }
+  return pace_of(n, group, cost, budget);
 }
 
 }  // namespace heaptier

@@ -35,10 +35,11 @@ std::uint64_t checksum(const SampledBlocks& blocks) {
 }  // namespace
 
 // Runs of blocks that are wanted, each at most a group of blocks that begins at a multiple of it.
+// Returns how many there are; those beyond kMostRegions are only counted.
 std::uint32_t DamonSampler::make_ranges(const SampledBlocks& blocks, std::uint32_t group) {
   std::uint32_t n = 0;
   const auto limit = static_cast<std::uint32_t>(blocks.wanted.size() * 64);
-  for (std::uint32_t b = 0; b < limit && n < kMostRegions;) {
+  for (std::uint32_t b = 0; b < limit;) {
     if (blocks.wanted[b / 64] == 0) {
       b = (b / 64 + 1) * 64;
       continue;
@@ -51,8 +52,11 @@ std::uint32_t DamonSampler::make_ranges(const SampledBlocks& blocks, std::uint32
     const std::uint32_t end = (b / group + 1) * group;
     std::uint32_t last = b;
     for (std::uint32_t i = b; i < end && i < limit; ++i) last = blocks.has(i) ? i : last;
-    ranges_[n++] = {blocks.base + std::uintptr_t{b} * kPageblockSize,
+    if (n < kMostRegions) {
+      ranges_[n] = {blocks.base + std::uintptr_t{b} * kPageblockSize,
                     blocks.base + (std::uintptr_t{last} + 1) * kPageblockSize};
+    }
+    ++n;
     b = end;
   }
   return n;
@@ -86,24 +90,26 @@ Errno DamonSampler::begin(int process, const SampledBlocks& blocks, unsigned bud
   return kOk;
 }
 
+// A heap with holes has more groups than its size says: they are made to be counted.
+HeapPace DamonSampler::plan(const SampledBlocks& blocks, std::uint32_t most) {
+  const auto regions = [&](std::uint32_t group) {
+    const std::uint32_t n = make_ranges(blocks, group);
+    if (n != 0) return n;
+    ranges_[0] = {blocks.base, blocks.base + kPageblockSize};  // it will grow
+    return 1U;
+  };
+  return finest_pace(regions, cost_, budget_, most);
+}
+
 Errno DamonSampler::start(const SampledBlocks& blocks, std::uint32_t most, Nanos now) {
+  if (damon_.started()) cpu_.store(damon_.cpu_time().v, std::memory_order_relaxed);
   cpu_before_.fetch_add(cpu_.exchange(0, std::memory_order_relaxed), std::memory_order_relaxed);
-  HeapPace pace = pace_for(blocks.count, cost_, budget_, most);
-  // A heap with holes has more groups than its size says.
-  std::uint32_t n = make_ranges(blocks, pace.group);
-  for (; n > most && pace.group < (1U << 30); n = make_ranges(blocks, pace.group)) pace.group *= 2;
-  if (n == 0) ranges_[n++] = {blocks.base, blocks.base + kPageblockSize};  // it will grow
-  if (n > pace.regions) {
-    const std::uint32_t group = pace.group;
-    pace = pace_for(n, cost_, budget_, most);
-    pace.group = group;
-  }
+  const HeapPace pace = plan(blocks, most);
+  const std::uint32_t n = pace.regions;
   const Errno e = damon_.start(process_, pace.damon, {ranges_, n});
   if (e.failed()) return e;
   stats_.sampler_starts.add();
   pace_ = pace;
-  pace_.regions = n;
-  planned_for_ = blocks.count;
   covered_ = checksum(blocks);
   covered_count_ = blocks.count;
   started_ = heard_ = measured_ = now;
@@ -118,6 +124,7 @@ void DamonSampler::take_reports(Nanos now, HeatSink& sink) {
   damon_.read(
       [&](const DamonRegion& r) {
         ++reports;
+        if (covered_ == 0) return;  // the first ones are too rough to be any block's
         sink.told(r.start, r.end, pace_.damon.looks, r.used, pace_.damon.look);
       },
       &lost);
@@ -141,16 +148,19 @@ void DamonSampler::measure(Nanos now) {
 
 bool DamonSampler::look_due(const SampledBlocks& blocks, Nanos now) {
   const Nanos since = now - started_;
-  if (since < kSoon) return false;
+  // What has been begun is to tell something: a heap that swings would never be told of.
+  const Nanos two_reports{2 * pace_.damon.look.v * pace_.damon.looks};
+  if (since < kSoon || (covered_ != 0 && since < two_reports)) return false;
   if (checksum(blocks) != covered_) {
     const std::uint32_t less = std::min(blocks.count, covered_count_);
     const std::uint32_t more = std::max(blocks.count, covered_count_);
     return covered_ == 0 || since >= kInTurn || (more - less) * kMuch >= more;
   }
-  if (since < kPaceKept) return false;
-  const HeapPace better = pace_for(blocks.count, cost_, budget_, kMostRegions);
+  if (since < kPaceKept || now - planned_ < kMeasureFor) return false;
+  planned_ = now;
+  const HeapPace better = plan(blocks, kMostRegions);
   const auto far = [](std::int64_t a, std::int64_t b) { return a >= 2 * b || b >= 2 * a; };
-  return better.group > pace_.group || far(better.damon.look.v, pace_.damon.look.v);
+  return better.group != pace_.group || far(better.damon.look.v, pace_.damon.look.v);
 }
 
 // A filter that came later must not be asked for what it might kill for.

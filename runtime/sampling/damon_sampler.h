@@ -50,6 +50,7 @@ class DamonSampler final : public Sampler {
 
  private:
   Errno start(const SampledBlocks& blocks, std::uint32_t most, Nanos now);
+  HeapPace plan(const SampledBlocks& blocks, std::uint32_t most);
   std::uint32_t make_ranges(const SampledBlocks& blocks, std::uint32_t group);
   void take_reports(Nanos now, HeatSink& sink);
   void measure(Nanos now);
@@ -68,7 +69,7 @@ class DamonSampler final : public Sampler {
   unsigned filters_ = 0;  // seccomp filters when it began
   HeapPace pace_;
   Nanos cost_ = kUsualLookCost;      // of a look at a region
-  std::uint32_t planned_for_ = 0;    // blocks
+  Nanos planned_{};                  // whether another pace would be better
   std::uint64_t covered_ = 0;        // what is looked at, as a checksum
   std::uint32_t covered_count_ = 0;  // and in pageblocks
   Nanos started_{};

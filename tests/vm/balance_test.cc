@@ -49,6 +49,7 @@ double share_on(int node, const Area& area, std::size_t from, std::size_t bytes)
 class Balance : public testing::TestWithParam<bool> {
  protected:
   static constexpr std::size_t kPart = 16 * kMiB;
+  static constexpr long long kMost = kPart / kPage * 9 / 10;
   void SetUp() override {
     if (!tiered() || counter("nodes_balanced") < 0) GTEST_SKIP() << "not under the library";
     prctl(PR_SET_THP_DISABLE, GetParam() ? 0 : 1, 0, 0, 0);
@@ -77,7 +78,10 @@ TEST_P(Balance, MemoryGoesToTheSocketThatUsesIt) {
       read_some(area, kPart, kPart, random);
       read_some(area, 2 * kPart, kPart, random);
     }
-    if (share_on(1, area, 0, kPart) > 0.9) break;
+    // Some pages answer for all, and what is known to have moved may be a little more or less.
+    if (share_on(1, area, 0, kPart) > 0.9 && counter("nodes_balanced") - moved_before >= kMost) {
+      break;
+    }
   }
   EXPECT_GT(share_on(1, area, 0, kPart), 0.9) << "used by CPU 1 alone";
   EXPECT_GT(share_on(0, area, 2 * kPart, kPart), 0.9) << "used by CPU 0 alone";
@@ -86,7 +90,7 @@ TEST_P(Balance, MemoryGoesToTheSocketThatUsesIt) {
   other.join();
   EXPECT_TRUE(area.holds());
   const long long moved = counter("nodes_balanced") - moved_before;
-  EXPECT_GE(moved, static_cast<long long>(kPart / kPage * 9 / 10));
+  EXPECT_GE(moved, kMost);
   EXPECT_LE(moved, static_cast<long long>(2 * kPart / kPage)) << "to and fro";
   note_away(static_cast<long>(moved));
   for (const char* name : {"nodes_balanced", "nodes_huge_moved", "nodes_refused_full",

@@ -160,8 +160,8 @@ TEST_F(LargePagesTest, IsLookedAtOnce) {
 }
 
 TEST_F(LargePagesTest, OnlyTheBackgroundThreadFindsOut) {
-  EXPECT_TRUE(heap_.migration.manage(heap_.block(0)).ok());
   heap_.own.background = false;
+  EXPECT_TRUE(heap_.migration.manage(heap_.block(0)).ok());
   const MoveOutcome refused = park(0, PageSpan{0, 8});
   EXPECT_EQ(refused.moved, 0u);
   EXPECT_EQ(refused.busy, 8u);
@@ -226,9 +226,26 @@ TEST_F(LargePagesTest, WhatMovedWithoutBeingCountedIsParked) {
   for (std::uint32_t i = 0; i < kPagesPerBlock; ++i) EXPECT_TRUE(heap_.good(i));
 }
 
-TEST_F(LargePagesTest, WhatIsNotToldIsNotDone) {
+TEST_F(LargePagesTest, WhatIsKnownFromTheStartIsNotLookedForByOthers) {
   EXPECT_TRUE(heap_.migration.manage(heap_.block(0)).ok());
+  EXPECT_TRUE(only_small(0)) << "looked at when its faults began to come to us";
+  heap_.own.background = false;
+  EXPECT_EQ(park(0).moved, kPagesPerBlock);
+}
+
+TEST_F(LargePagesTest, WhoServesFaultsTakesApartWhatIsHugeInOneMapping) {
+  make_huge(0);
+  heap_.own.background = false;
+  machine_.held.insert(at(0));
+  EXPECT_EQ(park(0, PageSpan{0, 64}).moved, 0u);
+  machine_.held.clear();
+  EXPECT_EQ(park(0, PageSpan{0, 64}).moved, 64u);
+  EXPECT_EQ(files_.tree.reads, 0);
+}
+
+TEST_F(LargePagesTest, WhatIsNotToldIsNotDone) {
   files_.none();
+  EXPECT_TRUE(heap_.migration.manage(heap_.block(0)).ok());
   EXPECT_EQ(large_.take_apart(at(0)).code, ENOTSUP);
   EXPECT_EQ(park(0).moved, 0u);
   files_.linux_6_8();

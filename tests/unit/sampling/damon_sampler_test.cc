@@ -15,6 +15,12 @@ constexpr int kMe = 100;
 constexpr std::uintptr_t kBase = std::uintptr_t{1} << 40;
 constexpr unsigned kOnePercent = 100;
 
+// Of a heap without holes.
+HeapPace pace_for(std::uint32_t blocks, Nanos cost, unsigned budget, std::uint32_t most) {
+  const auto regions = [blocks](std::uint32_t group) { return (blocks + group - 1) / group; };
+  return finest_pace(regions, cost, budget, most);
+}
+
 TEST(HeapPace, EachPageblockIsARegionWhileTheBudgetAllowsIt) {
   const HeapPace small = pace_for(48, micros(1), kOnePercent, kMostRegions);
   EXPECT_EQ(small.group, 1U);
@@ -126,6 +132,27 @@ TEST_F(OfAHeap, AHeapFullOfHolesHasNoMoreRegionsThanMayBe) {
   EXPECT_GT(regions(), 32U);
   EXPECT_LE(regions(), kMostRegions);
   EXPECT_TRUE(kernel_.on());
+  // To the last of them, and for no more than may be spent.
+  const std::string last =
+      "0/contexts/0/targets/0/regions/" + std::to_string(regions() - 1) + "/end";
+  EXPECT_EQ(kernel_.get(last), std::to_string(kBase + (99990 + 1) * kPageblockSize));
+  const auto look_us =
+      std::stoull(kernel_.get("0/contexts/0/monitoring_attrs/intervals/sample_us"));
+  EXPECT_LE(regions() * 2 * 100, look_us) << "2 us each, of which 1 % may be spent";
+}
+
+TEST_F(OfAHeap, OneThatSwingsIsToldOfAllTheSame) {
+  use(0, 400);
+  ASSERT_TRUE(begin().ok());
+  round(millis(400));
+  const std::uint64_t starts = stats().sampler_starts;
+  for (std::uint32_t i = 0; i < 10; ++i) {
+    use(400 + 200 * i, 200);
+    events_.report(kBase, kBase + kPageblockSize, 10);
+    round(millis(350));
+  }
+  EXPECT_LE(stats().sampler_starts, starts + 3) << "a report takes most of a second here";
+  EXPECT_EQ(sink_.all.size(), 10U);
 }
 
 TEST_F(OfAHeap, WithoutAHeapItWaitsForOne) {

@@ -126,6 +126,25 @@ TEST_F(DamonFiles, WhatIsLeftOfThisProcessBeforeItsExecIsTaken) {
   EXPECT_EQ(kernel_.orders.front(), "0/state=off");
 }
 
+TEST_F(DamonFiles, WhereProcessesHaveOtherNumbersItIsNotUsed) {
+  for (const char* space : {"pid:[4026532177]", ""}) {
+    kernel_ = FakeDamon();
+    kernel_.add_kdamond(0, kMe, true);  // somebody's of the same number
+    kernel_.pid_namespace = space;
+    EXPECT_EQ(start().code, EPERM);
+    EXPECT_NE(why().find("container"), std::string::npos);
+    EXPECT_TRUE(kernel_.orders.empty());
+  }
+}
+
+TEST_F(DamonFiles, WhatSomebodyElseIsSettingUpSinceIsLeftAlone) {
+  ASSERT_TRUE(start().ok());
+  kernel_.add_kdamond(0, 0, false);
+  kernel_.orders.clear();
+  damon_.stop();
+  EXPECT_TRUE(kernel_.orders.empty());
+}
+
 TEST_F(DamonFiles, WhatSomebodyElseHasMadeOfItSinceIsLeftAlone) {
   ASSERT_TRUE(start().ok());
   kernel_.live(kOther);
