@@ -25,6 +25,7 @@
 using heaptier::gates;
 using heaptier::preload::allocate_long;
 using heaptier::preload::and_wake;
+using heaptier::preload::and_wake_if_large;
 using heaptier::preload::kMayBeTheLast;
 
 namespace {
@@ -61,22 +62,10 @@ void* calloc_other(std::size_t count, std::size_t bytes, std::uintptr_t caller) 
   return allocate_long(bytes, align, false, caller);
 }
 
-[[gnu::noinline]] void* malloc_large(std::size_t bytes, std::uintptr_t caller) {
-  void* const p = gates.long_way_from(caller) ? heaptier::preload::allocate_other(bytes, caller)
-                                              : je_malloc(bytes);
-  return and_wake(p, caller);
-}
-
 [[gnu::noinline]] void* calloc_large(std::size_t count, std::size_t bytes, std::uintptr_t caller) {
   void* const p =
       gates.long_way_from(caller) ? calloc_other(count, bytes, caller) : je_calloc(count, bytes);
   return and_wake(p, caller);
-}
-
-// Of the aligned family.
-[[gnu::always_inline]] inline void* and_wake_if_large(void* p, std::size_t bytes,
-                                                      std::uintptr_t caller) {
-  return bytes >= kMayBeTheLast ? and_wake(p, caller) : p;
 }
 
 // The long way tries again, and sets errno, which jemalloc's realloc does not.
@@ -103,7 +92,7 @@ void* calloc_other(std::size_t count, std::size_t bytes, std::uintptr_t caller) 
 
 HEAPTIER_EXPORT void* malloc(std::size_t bytes) {
   if (bytes >= kMayBeTheLast) [[unlikely]]
-    return malloc_large(bytes, HEAPTIER_CALLER());
+    return heaptier::preload::allocate_large(bytes, HEAPTIER_CALLER());
   if (gates.long_way_from(HEAPTIER_CALLER())) [[unlikely]] {
     return heaptier::preload::allocate_other(bytes, HEAPTIER_CALLER());
   }

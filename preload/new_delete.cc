@@ -71,8 +71,7 @@ void* try_once(std::size_t bytes, std::size_t align, std::uintptr_t caller) {
 
 [[gnu::always_inline]] inline void* try_aligned(std::size_t bytes, std::size_t align,
                                                 std::uintptr_t caller) {
-  void* const p = try_once(bytes, align, caller);
-  return bytes >= heaptier::preload::kMayBeTheLast ? heaptier::preload::and_wake(p, caller) : p;
+  return heaptier::preload::and_wake_if_large(try_once(bytes, align, caller), bytes, caller);
 }
 
 [[gnu::noinline, gnu::cold]] void* new_failed(std::size_t bytes, std::size_t align,
@@ -96,15 +95,9 @@ void* try_once(std::size_t bytes, std::size_t align, std::uintptr_t caller) {
   return guarded == nullptr ? nullptr : guarded(bytes, align, std::nothrow_t{});
 }
 
-[[gnu::noinline]] void* new_large(std::size_t bytes, std::uintptr_t caller) {
-  void* const p = gates.long_way_from(caller) ? heaptier::preload::allocate_other(bytes, caller)
-                                              : je_malloc(bytes);
-  return heaptier::preload::and_wake(p, caller);
-}
-
 [[gnu::always_inline]] inline void* short_or_long(std::size_t bytes, std::uintptr_t caller) {
   if (bytes >= heaptier::preload::kMayBeTheLast) [[unlikely]]
-    return new_large(bytes, caller);
+    return heaptier::preload::allocate_large(bytes, caller);
   if (gates.long_way_from(caller)) [[unlikely]]
     return heaptier::preload::allocate_other(bytes, caller);
   return je_malloc(bytes);

@@ -24,6 +24,17 @@ inline constexpr std::size_t kMayBeTheLast = std::size_t{1} << 20;
   return allocate_long(bytes, 0, false, caller);
 }
 
+// malloc and operator new of kMayBeTheLast and more. Apart, so that the short way needs no frame.
+[[gnu::noinline]] inline void* allocate_large(std::size_t bytes, std::uintptr_t caller) {
+  void* const p = gates.long_way_from(caller) ? allocate_other(bytes, caller) : je_malloc(bytes);
+  return and_wake(p, caller);
+}
+
+[[gnu::always_inline]] inline void* and_wake_if_large(void* p, std::size_t bytes,
+                                                      std::uintptr_t caller) {
+  return bytes >= kMayBeTheLast ? and_wake(p, caller) : p;
+}
+
 [[gnu::always_inline]] inline void release_other(void* p) {
   if (gates.other_way_for(p)) return gates.other_owns.load(std::memory_order_relaxed)->free(p);
   release_long(p);
