@@ -123,7 +123,19 @@ void tell_effective() {
   }
   char text[4096];
   const std::size_t length = format_effective(the_process.options, text, sizeof(text));
-  os::write_all(2, text, length < sizeof(text) ? length : sizeof(text) - 1);
+  (void)os::write_all(2, text, length < sizeof(text) ? length : sizeof(text) - 1);
+}
+
+// Whoever asked for a report is told at the start why there will be none. With HEAPTIER_DISABLE=1
+// nothing is said.
+void tell_of_no_report() {
+  const Options& options = the_process.options;
+  if (options.disable || !options.reports(static_cast<std::uint32_t>(os::process_id()))) return;
+  const char* why = the_process.stands_aside;
+  if (why == nullptr) why = "HEAPTIER_HEAP=none leaves malloc to the C library";
+  os::write_text("heaptier: HEAPTIER_STATS: there will be no report: ");
+  os::write_text(why);
+  os::write_text("\n");
 }
 
 // Runs before the constructors of all other libraries (the library is marked so), or after the
@@ -132,11 +144,14 @@ void tell_effective() {
   boot();
   if (!diagnostics.empty()) {
     const std::string_view text = diagnostics.text();
-    os::write_all(2, text.data(), text.size());
+    (void)os::write_all(2, text.data(), text.size());
     diagnostics.clear();
   }
   if (the_process.options.verbose) tell_effective();
-  if (mode() == Mode::kNext) return;
+  if (mode() == Mode::kNext) {
+    tell_of_no_report();
+    return;
+  }
   learn_libc_callers();
   watch_threads();
   open_signals();

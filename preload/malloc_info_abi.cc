@@ -97,7 +97,7 @@ HEAPTIER_EXPORT void malloc_stats() noexcept {
       snprintf(text, sizeof(text),
                "heaptier: in use %zu bytes, mapped %zu, resident %zu, metadata %zu, retained %zu\n",
                u.allocated, u.mapped, u.resident, u.metadata, u.retained);
-  if (length > 0) heaptier::os::write_all(2, text, static_cast<std::size_t>(length));
+  if (length > 0) (void)heaptier::os::write_all(2, text, static_cast<std::size_t>(length));
 }
 
 HEAPTIER_EXPORT int malloc_info(int options, FILE* out) noexcept {

@@ -613,11 +613,14 @@ void Engine::report_at_exit() {
   } else {
     char path[kMaxStatsPath];
     const std::size_t n = write_json(text, kRoom, now);
-    if (!expand_stats_path(options_->stats, pid, path, sizeof path) ||
-        !os::write_file(path, text, n < kRoom ? n : kRoom - 1)) {
-      os::write_text("heaptier: the statistics file could not be written: ");
-      os::write_text(options_->stats.path);
-      os::write_text("\n");
+    Errno e{ENAMETOOLONG};
+    if (expand_stats_path(options_->stats, pid, path, sizeof path)) {
+      e = os::write_file(path, text, n < kRoom ? n : kRoom - 1);
+    }
+    if (e.failed()) {
+      std::snprintf(text, kRoom, "heaptier: the statistics file could not be written: %s: %s\n",
+                    options_->stats.path, std::strerror(e.code));
+      os::write_text(text);
     }
   }
   bootstrap::release(text, kRoom);

@@ -9,6 +9,8 @@
 #include "preload/cli/exit_codes.h"
 #include "preload/cli/help.h"
 #include "preload/cli/run.h"
+#include "runtime/config/options.h"
+#include "runtime/os/process.h"
 
 namespace heaptier::cli {
 namespace {
@@ -19,7 +21,7 @@ int usage(const std::string& what) {
   for (char& c : line) {
     if (static_cast<unsigned char>(c) < 0x20 || c == 0x7f) c = '?';
   }
-  std::fprintf(stderr, "%s\n", line.c_str());
+  os::write_text((line + "\n").c_str());
   return kUsage;
 }
 
@@ -81,6 +83,15 @@ int version_command(int argc, char** argv) {
   return print_version();
 }
 
+// An option where a command is to be.
+std::string misplaced(const std::string& word) {
+  const std::string name = word.substr(0, word.find('='));
+  if (name.starts_with("--") && find_flag(name.substr(2)) != OptionId::kCount) {
+    return name + " is an option of run: heaptier run " + name + " ...";
+  }
+  return name + " is no option; there are --help and --version, and the options of each command";
+}
+
 int dispatch(int argc, char** argv) {
   if (argc < 2) return usage("no command given; `heaptier help` lists them");
   const std::string command = argv[1];
@@ -90,7 +101,10 @@ int dispatch(int argc, char** argv) {
   if (command == "help" || command == "--help" || command == "-h") {
     return help_command(argc - 1, argv + 1);
   }
-  if (command == "version" || command == "--version") return version_command(argc - 1, argv + 1);
+  if (command == "version" || command == "--version" || command == "-V" || command == "-v") {
+    return version_command(argc - 1, argv + 1);
+  }
+  if (command.starts_with('-')) return usage(misplaced(command));
   return usage("there is no command " + command + "; there are run, ctl, doctor, help and version");
 }
 

@@ -21,19 +21,21 @@
 #include "preload/cli/locate.h"
 #include "runtime/config/options.h"
 #include "runtime/os/kernel_files.h"
+#include "runtime/os/process.h"
 #include "runtime/topology/chain.h"
 #include "runtime/topology/weights.h"
 
 namespace heaptier::cli {
 namespace {
 
+// A standard error without a reader must not keep the program from being started.
 int complain(int exit_code, const std::string& what) {
-  std::fprintf(stderr, "heaptier run: %s\n", what.c_str());
+  os::write_text(("heaptier run: " + what + "\n").c_str());
   return exit_code;
 }
 
 void warn(const std::string& what) {
-  std::fprintf(stderr, "heaptier run: warning: %s\n", what.c_str());
+  os::write_text(("heaptier run: warning: " + what + "\n").c_str());
 }
 
 // A value as one line, whatever is in it.
@@ -122,6 +124,21 @@ int parse_words(const std::vector<std::string>& words, CommandLine* out) {
     return complain(kUsage, "no command given; usage: heaptier run [options] -- command [args]");
   }
   return 0;
+}
+
+// For a command that was not found: "", or that it is the value of the flag before it, which must
+// be glued to it since the flag may stand alone.
+std::string meant_as_value(const std::vector<std::string>& words, const std::string& name) {
+  const auto at = std::find(words.begin(), words.end(), name);
+  if (at == words.begin() || at == words.end()) return {};
+  const std::string& flag = *(at - 1);
+  const OptionId id = flag.starts_with("--") ? find_flag(flag.substr(2)) : OptionId::kCount;
+  Options options;
+  if (id == OptionId::kCount || option_info(id).bare == nullptr ||
+      !parse_option(id, name, &options).ok) {
+    return {};
+  }
+  return "; did you mean " + flag + "=" + one_line(name) + "?";
 }
 
 // "" or why no report could be written to `path`.
@@ -253,7 +270,8 @@ void set_environment(const CommandLine& line, const std::string* library) {
 
 int run(int argc, char** argv) {
   CommandLine line;
-  const int parsed = parse_words(std::vector<std::string>(argv + 1, argv + argc), &line);
+  const std::vector<std::string> words(argv + 1, argv + argc);
+  const int parsed = parse_words(words, &line);
   if (parsed < 0) return print_run_help();
   if (parsed != 0) return parsed;
   Options options;
@@ -262,7 +280,8 @@ int run(int argc, char** argv) {
   const std::string& name = line.command.front();
   const Located program = find_program(name);
   if (program.exit_code != 0) {
-    return complain(program.exit_code, one_line(name) + ": " + program.problem);
+    return complain(program.exit_code,
+                    one_line(name) + ": " + program.problem + meant_as_value(words, name));
   }
   std::string problem;
   const std::optional<std::string> library = find_library(&problem);

@@ -6,12 +6,16 @@
 #include <sys/mman.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 #include <cerrno>
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
+
+#include "runtime/os/held_signals.h"
+#include "runtime/os/raw_syscall.h"
 
 namespace heaptier::os {
 namespace {
@@ -149,15 +153,21 @@ std::uint64_t startup_random() {
   return bits;
 }
 
-bool write_all(int fd, const char* text, std::size_t bytes) {
+Errno write_all(int fd, const char* text, std::size_t bytes) {
+  WriteSignalsHeld held;
   while (bytes > 0) {
-    const ssize_t n = write(fd, text, bytes);
+    // Past libc's, where a thread may be cancelled.
+    const long n = raw_syscall(SYS_write, fd, text, bytes);
     if (n < 0 && errno == EINTR) continue;
-    if (n <= 0) return false;
+    if (n <= 0) {
+      const Errno why{n < 0 ? errno : EIO};
+      held.failed(why.code);
+      return why;
+    }
     text += n;
     bytes -= static_cast<std::size_t>(n);
   }
-  return true;
+  return kOk;
 }
 
 KeptDescriptor keep_descriptor(int fd) {
@@ -192,11 +202,12 @@ void write_text(const char* text) {
   (void)write_all(2, text, std::strlen(text));
 }
 
-bool write_file(const char* path, const char* text, std::size_t bytes) {
+Errno write_file(const char* path, const char* text, std::size_t bytes) {
   const int fd = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
-  if (fd < 0) return false;
-  const bool written = write_all(fd, text, bytes);
-  return close(fd) == 0 && written;
+  if (fd < 0) return {errno};
+  const Errno e = write_all(fd, text, bytes);
+  if (close(fd) != 0 && e.ok()) return {errno};
+  return e;
 }
 
 long read_file(const char* path, char* out, std::size_t room) {

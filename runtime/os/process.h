@@ -4,6 +4,8 @@
 #include <cstddef>
 #include <cstdint>
 
+#include "runtime/base/errno.h"
+
 namespace heaptier::os {
 
 std::size_t physical_bytes();
@@ -27,9 +29,10 @@ int process_id();
 // 64 random bits from the kernel's gift to the process (AT_RANDOM); for address choice only.
 std::uint64_t startup_random();
 
-// Writes all of it to a descriptor, whatever errno becomes; for one-line messages.
-// False: not all of it could be written.
-bool write_all(int fd, const char* text, std::size_t bytes);
+// Writes all of it to a descriptor, whatever errno becomes; for messages and reports. On failure
+// part of it may be written. A reader that is gone and a limit on the size of files (EPIPE, EFBIG)
+// raise no signal. Any thread, as early as may be.
+Errno write_all(int fd, const char* text, std::size_t bytes);
 // A second descriptor of an open file, for the time when the application has closed the first:
 // close-on-exec, a high number. It may have been closed and its number used for another file since.
 struct KeptDescriptor {
@@ -42,8 +45,8 @@ bool still_there(const KeptDescriptor& kept);
 bool is_open(int fd);
 void let_go(KeptDescriptor* kept);
 void write_text(const char* text);  // to standard error
-// Writes `bytes` to a file of its own (created 0600, truncated). False: failed.
-bool write_file(const char* path, const char* text, std::size_t bytes);
+// Writes `bytes` to a file of its own (created 0600, truncated).
+Errno write_file(const char* path, const char* text, std::size_t bytes);
 // Reads at most `room - 1` bytes of a small file and closes the text with NUL. Length, or -1.
 long read_file(const char* path, char* out, std::size_t room);
 

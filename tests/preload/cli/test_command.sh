@@ -62,6 +62,10 @@ expect 0 '' '*' h help stats
 expect 0 '' '*' h help stats --markdown
 expect 0 '' '*' h version
 expect 0 '' "$(h version)" h --version
+expect 0 '' "$(h version)" h -v
+expect 0 '' "$(h version)" h -V
+expect 2 'heaptier: --fast is an option of run: heaptier run --fast ...' '' h --fast=2G -- true
+expect 2 'heaptier: -x is no option; there are --help and --version, and the options of each command' '' h -x
 expect 2 'heaptier: help: no page named optins; there are run, doctor, ctl, options and stats' '' h help optins
 expect 2 'heaptier: help: --markdown is for `help options` and `help stats`' '' h help --markdown
 expect 2 'heaptier: doctor: The following argument was not expected: --jsn' '' h doctor --jsn
@@ -116,6 +120,11 @@ expect 0 '' 'none' env HEAPTIER_POLICY=lru "$heaptier" run --policy none -- sh -
 
 # --- commands that cannot be started
 expect 127 'heaptier run: no-such-program: command not found' '' h run -- no-such-program
+expect 127 'heaptier run: 1: command not found; did you mean --stats=1?' '' h run --stats 1 -- true
+expect 127 'heaptier run: json:x: command not found; did you mean --stats=json:x?' '' h run --stats json:x true
+expect 127 'heaptier run: 1: command not found; did you mean --verbose=1?' '' h run --fast 2G --verbose 1 -- true
+expect 127 'heaptier run: no-such-program: command not found' '' h run --stats no-such-program
+expect 127 'heaptier run: 1: command not found' '' h run --stats -- 1
 expect 127 'heaptier run: ./no-such-program: command not found' '' h run -- ./no-such-program
 expect 127 'heaptier run: : command not found' '' h run -- ''
 expect 126 "heaptier run: $tree: Is a directory" '' h run -- "$tree"
