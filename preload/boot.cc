@@ -74,6 +74,8 @@ Errno make_space() {
   SpaceConfig config;
   config.address_limit = os::address_limit();
   if (config.address_limit != 0) gates.short_of_memory();
+  config.data_limited = os::data_limit() != 0;
+  if (config.data_limited) gates.short_of_memory();
   config.physical_bytes = os::physical_bytes();
   config.seed = os::startup_random();
   if (the_process.options.huge == HugeMode::kAlways) config.huge_advice = os::kAdviceHuge;

@@ -26,8 +26,11 @@ constexpr int strictness(Mobility m) {
   return 2;
 }
 
-void* pointer(std::uintptr_t at) {
-  return reinterpret_cast<void*>(at);  // NOLINT(performance-no-int-to-ptr)
+// Whether a pageblock of runs of this length has an eighth and more left over. Others stay within
+// pageblocks: where all extents touch, jemalloc joins and cuts them at every free and malloc, which
+// makes those of 64 KiB to 1 MiB half as costly again.
+constexpr bool leaves_a_rest(std::uint32_t pages) {
+  return kPagesPerBlock % pages >= kPagesPerBlock / 8;
 }
 
 }  // namespace
@@ -35,8 +38,9 @@ void* pointer(std::uintptr_t at) {
 void* Space::allocate(std::size_t bytes, std::size_t align, Mobility mobility, Owner owner) {
   if (bytes == 0 || bytes > bytes_) return nullptr;
   SpinGuard guard(lock_);
+  // What fills its pageblocks has them for itself, and huge pages with them.
   void* p =
-      bytes >= kPageblockSize || align > kPageblockSize
+      bytes % kPageblockSize == 0 || align > kPageblockSize
           ? allocate_blocks(bytes, std::max(align, kPageblockSize), mobility, owner)
           : allocate_pages(static_cast<std::uint32_t>(bytes >> kPageShift),
                            static_cast<std::uint32_t>(std::max(align, kPageSize) >> kPageShift),
@@ -106,8 +110,11 @@ void* Space::allocate_blocks(std::size_t bytes, std::size_t align, Mobility mobi
 void* Space::allocate_pages(std::uint32_t pages, std::uint32_t align_pages, Mobility mobility,
                             Owner owner) {
   if (void* p = from_partial(pages, align_pages, mobility, mobility, owner)) return p;
-  const std::uint32_t block = take_blocks(1, kPageblockSize, mobility, owner);
-  if (block != Zone::kNone) return carve(block, 0, pages);
+  if (leaves_a_rest(pages)) {
+    if (void* p = across_blocks(pages, align_pages, mobility, owner)) return p;
+  }
+  const std::size_t bytes = std::size_t{pages} << kPageShift;
+  if (void* p = allocate_blocks(bytes, kPageblockSize, mobility, owner)) return p;
   // Nothing left of its own kind: share a pageblock of the same owner rather than fail.
   for (const Mobility other : {Mobility::kUnmovable, Mobility::kMovable, Mobility::kReclaimable}) {
     if (other == mobility) continue;
@@ -152,49 +159,6 @@ void* Space::carve(std::uint32_t block, std::uint32_t page, std::uint32_t pages)
   return pointer(address_of(BlockIndex{block}) + (std::uintptr_t{page} << kPageShift));
 }
 
-bool Space::may_carve_at(std::uint32_t block, std::uint32_t page, std::uint32_t pages,
-                         Mobility mobility, Owner owner) const {
-  const Block& b = blocks_[block];
-  return b.owner.load(std::memory_order_relaxed) == owner &&
-         b.mobility.load(std::memory_order_relaxed) == mobility && b.used.is_free(page, pages);
-}
-
-// The range is at most: the rest of a pageblock in use, whole free pageblocks, the beginning of one
-// in use.
-bool Space::extend(void* at, std::size_t bytes, Mobility mobility, Owner owner) {
-  const auto start = reinterpret_cast<std::uintptr_t>(at);
-  if (bytes == 0 || start - base_ >= bytes_ || bytes > bytes_ - (start - base_)) return false;
-  const std::uint32_t first_page = page_at(start).v;
-  const auto end_page = first_page + static_cast<std::uint32_t>(bytes >> kPageShift);
-  constexpr auto kPages = static_cast<std::uint32_t>(kPagesPerBlock);
-  const std::uint32_t head_end = std::min(end_page, (first_page + kPages - 1) / kPages * kPages);
-  SpinGuard guard(lock_);
-  if (head_end > first_page && !may_carve_at(first_page / kPages, first_page % kPages,
-                                             head_end - first_page, mobility, owner)) {
-    return false;
-  }
-  if (end_page > head_end) {
-    Zone& zone = in_ordinary_zone(start) ? ordinary_ : special_;
-    const std::uint32_t first = head_end / kPages;
-    std::uint32_t count = (end_page - head_end + kPages - 1) / kPages;
-    if (first + count > first_block(zone) + zone.blocks()) return false;
-    const std::uint32_t tail = end_page % kPages;
-    const bool shares_last = tail != 0 && may_carve_at(first + count - 1, 0, tail, mobility, owner);
-    if (shares_last) --count;
-    if (count > 0) {
-      if (!zone.take_at(*ops_, first - first_block(zone), count)) return false;
-      mark_taken(first, count, mobility, owner);
-    }
-  }
-  for (std::uint32_t p = first_page; p < end_page;) {
-    const std::uint32_t n = std::min(end_page - p, kPages - p % kPages);
-    carve(p / kPages, p % kPages, n);
-    p += n;
-  }
-  carved_.fetch_add(bytes, std::memory_order_relaxed);
-  return true;
-}
-
 void Space::release(void* at, std::size_t bytes) {
   const PageIndex start = page_at(reinterpret_cast<std::uintptr_t>(at));
   auto left = static_cast<std::uint32_t>(bytes >> kPageShift);
@@ -224,7 +188,7 @@ void Space::release_in_block(std::uint32_t block, std::uint32_t page, std::uint3
   b.owner.store(Owner::kNone, std::memory_order_relaxed);
   b.mobility.store(Mobility::kMovable, std::memory_order_relaxed);
   Zone& zone = in_ordinary_zone(address_of(BlockIndex{block})) ? ordinary_ : special_;
-  zone.give(block - first_block(zone), 1);
+  zone.give(*ops_, block - first_block(zone), 1);
 }
 
 void Space::link(std::uint32_t block) {

@@ -7,7 +7,7 @@
 // foreign pageblock is used only when the allocation would otherwise fail (a fallback, counted).
 //
 // Thread rule: any thread; one spin lock inside, never held across a system call other than
-// commit/reserve.
+// commit, reserve and set_access.
 #pragma once
 
 #include <atomic>
@@ -35,6 +35,7 @@ inline constexpr int kOwners = 5;
 struct SpaceConfig {
   std::size_t window_bytes = 0;    // 0: chosen from physical memory and RLIMIT_AS
   std::size_t address_limit = 0;   // RLIMIT_AS in force, 0: none
+  bool data_limited = false;       // RLIMIT_DATA is felt: what is free is not writable
   std::size_t physical_bytes = 0;  // of the machine, for the default window
   std::uint64_t seed = 0;          // randomises the window's place
   int huge_advice =
@@ -62,7 +63,8 @@ class Space {
   Errno init(MemoryOps& ops, const SpaceConfig& config);
 
   // [addr, addr+bytes) committed, read as zero, or nullptr. `bytes` a multiple of 4 KiB, `align` a
-  // power of two (at least 4 KiB). Runs of a pageblock and more start on a pageblock boundary.
+  // power of two (at least 4 KiB). Runs of whole pageblocks start on a pageblock boundary; others
+  // begin where there is room, in the rest of a pageblock before all.
   void* allocate(std::size_t bytes, std::size_t align, Mobility mobility, Owner owner);
   // Exactly [at, at+bytes), to grow what ends at `at`; false when any of it is in use or of another
   // kind.
@@ -138,6 +140,10 @@ class Space {
                        Owner owner);
   void* from_partial(std::uint32_t pages, std::uint32_t align_pages, Mobility group,
                      Mobility mobility, Owner owner);
+  void* across_blocks(std::uint32_t pages, std::uint32_t align_pages, Mobility mobility,
+                      Owner owner);
+  bool carve_range(std::uint32_t first_page, std::uint32_t end_page, Mobility mobility,
+                   Owner owner);
   void* carve(std::uint32_t block, std::uint32_t page, std::uint32_t pages);
   void release_in_block(std::uint32_t block, std::uint32_t page, std::uint32_t pages);
   void link(std::uint32_t block);

@@ -7,6 +7,7 @@
 
 #include "runtime/base/spinlock.h"
 #include "runtime/base/units.h"
+#include "runtime/os/advice.h"
 #include "runtime/os/kernel_memory.h"
 #include "runtime/os/process.h"
 
@@ -78,13 +79,16 @@ void unmap(std::uintptr_t at, std::size_t bytes) {
   }
 }
 
-// A mapping of its own, trimmed to the alignment.
+// A mapping of its own, trimmed to the alignment. It is made for what a process may come to need
+// and is used in parts: a huge page at its first touch would be 2 MiB for a few bytes.
 void* map_large(std::size_t bytes, std::size_t align) {
   bytes = round_up(bytes, kPageSize);
   const std::size_t extra = align > kPageSize ? align - kPageSize : 0;
   void* p = map(bytes + extra, "heaptier-meta");
-  if (p == nullptr || extra == 0) return p;
+  if (p == nullptr) return p;
   const auto start = reinterpret_cast<std::uintptr_t>(p);
+  (void)kernel_memory_ops().advise(start, bytes + extra, os::kAdviceNoHuge);
+  if (extra == 0) return p;
   const std::uintptr_t aligned = round_up(start, align);
   unmap(start, aligned - start);
   unmap(aligned + bytes, start + extra - aligned);

@@ -64,22 +64,29 @@ void Engine::carved(std::size_t bytes) {
 void Engine::wake() {
   wants_wake_.store(false, std::memory_order_relaxed);
   if (state() != EngineState::kDormant || !waking_.try_lock()) return;
-  if (state() != EngineState::kDormant) {
-    waking_.unlock();
-    return;
-  }
+  if (state() == EngineState::kDormant) wake_up();
+  waking_.unlock();
+}
+
+// With waking_ held.
+void Engine::wake_up() {
   // A forked child of a process that was awake keeps its parts.
   Background* bg = background_.load(std::memory_order_acquire);
-  if (os::filter_would_kill(options_->tiers.names_nodes() ||
-                            options_->policy.kind == PolicyKind::kInterleave)) {
-    state_.store(EngineState::kRefused, std::memory_order_release);
-    os::write_text(
+  if (os::filter_would_kill(options_->moves_between_nodes())) {
+    return refuse(
         "heaptier: tiering is off in this process: its seccomp filter would kill it for what "
         "tiering "
         "needs. Remedy: allow userfaultfd, ioctl, close_range, pidfd_open, process_vm_readv and "
         "process_madvise, or have the filter answer with an error\n");
-    waking_.unlock();
-    return;
+  }
+  if (const std::size_t limit = os::data_limit(); bg == nullptr && limit != 0) {
+    char line[320];
+    std::snprintf(line, sizeof line,
+                  "heaptier: tiering is off in this process: its limit on data (RLIMIT_DATA, %zu "
+                  "MiB) counts the places of what is away a second time, and the heap would come "
+                  "short. Remedy: ulimit -d unlimited\n",
+                  limit >> 20);
+    return refuse(line);
   }
   Errno e = kOk;
   if (bg == nullptr) {
@@ -104,29 +111,36 @@ void Engine::wake() {
     if (e.ok()) background_.store(bg, std::memory_order_release);
   }
   if (e.ok()) e = bg->start();
-  if (e.failed()) {
-    state_.store(EngineState::kRefused, std::memory_order_release);
-    char line[640];
-    const char* why = "userfaultfd refused: ";
-    const char* fix = remedy(probe());
-    if (e.code == ENOMEM || e.code == EAGAIN) {
-      why = "no memory or no thread: ";
-      fix = "";
-    } else if (e.code == ENOTSUP && fix[0] == '\0') {
-      fix = "Linux 6.8 or later";
-    }
-    std::snprintf(
-        line, sizeof line,
-        "heaptier: tiering is off in this process (%s%s); the application runs as without "
-        "it%s%s\n",
-        why, std::strerror(e.code), fix[0] != '\0' ? ". Remedy: " : "", fix);
-    os::write_text(line);
-  } else {
-    stats_->wakeups.add();
-    woke_ = ops_->now();
-    state_.store(EngineState::kAwake, std::memory_order_release);
+  if (e.failed()) return refuse(e);
+  stats_->wakeups.add();
+  woke_ = ops_->now();
+  state_.store(EngineState::kAwake, std::memory_order_release);
+}
+
+// For good, and said in one line.
+void Engine::refuse(const char* line) {
+  state_.store(EngineState::kRefused, std::memory_order_release);
+  os::write_text(line);
+}
+
+void Engine::refuse(Errno e) {
+  const char* why = "userfaultfd refused: ";
+  const char* fix = remedy(probe());
+  if (e.code == ENOMEM || e.code == EAGAIN) {
+    why = "no memory or no thread: ";
+    fix = "";
+  } else if (e.code == ENOTSUP && fix[0] == '\0') {
+    char some[8];
+    const bool seen = os::read_file("/proc/self/pagemap", some, sizeof some) > 0;
+    why = seen ? why : "/proc/self/pagemap cannot be read: ";
+    fix = seen ? "Linux 6.8 or later" : "mount /proc";
   }
-  waking_.unlock();
+  char line[640];
+  std::snprintf(line, sizeof line,
+                "heaptier: tiering is off in this process (%s%s); the application runs as without "
+                "it%s%s\n",
+                why, std::strerror(e.code), fix[0] != '\0' ? ". Remedy: " : "", fix);
+  refuse(line);
 }
 
 // Bytes of memory that only the pages of [at, at+bytes) could give are in place when this returns:
@@ -542,6 +556,7 @@ void Engine::snapshot(StatsSnapshot* out) {
   out->dormant_ns = out->lifetime_ns - out->awake_ns;
   const SpaceUsage usage = space_->usage();
   out->heap_carved_bytes = usage.carved_bytes;
+  for (const std::size_t blocks : usage.blocks) out->heap_block_bytes += blocks * kPageblockSize;
   out->heap_unmovable_bytes = usage.blocks[static_cast<int>(Mobility::kUnmovable)] * kPageblockSize;
   out->mobility_fallbacks = usage.fallbacks;
   out->metadata_bytes = bootstrap::bytes_resident();

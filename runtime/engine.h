@@ -110,6 +110,9 @@ class Engine final : public ContentSink {
   Background* background() const {
     return state() == EngineState::kAwake ? background_.load(std::memory_order_acquire) : nullptr;
   }
+  void wake_up();
+  void refuse(const char* line);
+  void refuse(Errno e);
   int bring_back(std::uintptr_t at, std::size_t bytes);
   // Within the Space.
   bool manages(std::uintptr_t at, std::size_t bytes) const;

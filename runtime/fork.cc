@@ -21,6 +21,7 @@
 #include "runtime/discard.h"
 #include "runtime/os/futex.h"
 #include "runtime/os/process.h"
+#include "runtime/os/sandbox.h"
 #include "runtime/os/thread.h"
 
 namespace heaptier {
@@ -121,7 +122,8 @@ bool Background::restart_in_child(bool stacks_reclaimed) {
   sleep_in_child(stacks_reclaimed);
   in_child_ = true;
   adopt_inherited_pages();
-  if (start().ok()) {
+  // The thread that forked may have gone into a sandbox of its own since the engine woke.
+  if (!os::filter_would_kill(options_.moves_between_nodes()) && start().ok()) {
     core_.stats.children_restarted.add();
     return true;
   }

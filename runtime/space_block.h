@@ -1,4 +1,4 @@
-// What the Space knows of one pageblock. For arena.cc and space_window.cc only.
+// What the Space knows of one pageblock. For its own files only (arena.cc, space_*.cc).
 #pragma once
 
 #include <atomic>
@@ -18,5 +18,9 @@ struct Space::Block {
   std::uint32_t next = 0;
   std::uint32_t prev = 0;
 };
+
+inline void* pointer(std::uintptr_t at) {
+  return reinterpret_cast<void*>(at);  // NOLINT(performance-no-int-to-ptr)
+}
 
 }  // namespace heaptier

@@ -54,6 +54,10 @@ Errno Space::init(MemoryOps& ops, const SpaceConfig& config) {
   ordinary_range_ = {base_ + (std::uintptr_t{special} << kPageblockShift),
                      bytes_ - (std::size_t{special} << kPageblockShift)};
   ordinary_.advise_on_commit(config.huge_advice);
+  if (config.data_limited) {
+    special_.keep_free_unwritable();
+    ordinary_.keep_free_unwritable();
+  }
   return ordinary_.init(ordinary_range_.start, blocks - special, !limited);
 }
 

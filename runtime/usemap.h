@@ -46,6 +46,15 @@ class Usemap {
     return kNone;
   }
 
+  // Where the free run at the end begins; kPages: the last page is used.
+  std::uint32_t free_from() const {
+    for (std::uint32_t i = kPages / 64; i > 0; --i) {
+      const std::uint64_t word = words_[i - 1];
+      if (word != 0) return i * 64 - static_cast<std::uint32_t>(std::countl_zero(word));
+    }
+    return 0;
+  }
+
   std::uint32_t longest_free() const {
     std::uint32_t best = 0;
     for (std::uint32_t start = next(0, false); start < kPages;) {

@@ -34,8 +34,20 @@ std::size_t Zone::committed_bytes() const {
 }
 
 std::uint32_t Zone::take(MemoryOps& ops, std::uint32_t count, std::size_t align) {
-  const std::uint32_t block = take_freed(count, align);
+  const std::uint32_t block = take_freed(ops, count, align);
   return block != kNone ? block : take_fresh(ops, count, align);
+}
+
+void Zone::give(MemoryOps& ops, std::uint32_t first, std::uint32_t count) {
+  // What could not be done (too many mappings) is counted on, and that is all.
+  if (frugal_) (void)ops.set_access(address(first), std::size_t{count} << kPageblockShift, false);
+  free_.set_free(first, count, true);
+}
+
+// Free blocks below the frontier, before they are taken.
+Errno Zone::make_writable(MemoryOps& ops, std::uint32_t first, std::uint32_t count) const {
+  if (!frugal_ || count == 0) return kOk;
+  return ops.set_access(address(first), std::size_t{count} << kPageblockShift, true);
 }
 
 bool Zone::take_at(MemoryOps& ops, std::uint32_t first, std::uint32_t count) {
@@ -45,12 +57,13 @@ bool Zone::take_at(MemoryOps& ops, std::uint32_t first, std::uint32_t count) {
   if (below > 0 && free_.run_from(first) < below) return false;
   if (end > claimed_ && claim(ops, end).failed()) return false;
   if (end > committed_ && commit(ops, end).failed()) return false;
+  if (make_writable(ops, first, below).failed()) return false;
   if (below > 0) free_.set_free(first, below, false);
   next_ = std::max(next_, end);
   return true;
 }
 
-std::uint32_t Zone::take_freed(std::uint32_t count, std::size_t align) {
+std::uint32_t Zone::take_freed(MemoryOps& ops, std::uint32_t count, std::size_t align) {
   const auto align_blocks =
       static_cast<std::uint32_t>(std::min<std::size_t>(align >> kPageblockShift, blocks_));
   // The lowest run may happen to hold an aligned place; a run of count + align - 1 always does.
@@ -59,6 +72,7 @@ std::uint32_t Zone::take_freed(std::uint32_t count, std::size_t align) {
     if (run == kNone) return kNone;
     const std::uint32_t block = align_up(run, align);
     if (block - run + count <= free_.run_from(run)) {
+      if (make_writable(ops, block, count).failed()) return kNone;
       free_.set_free(block, count, false);
       return block;
     }
@@ -81,6 +95,7 @@ std::uint32_t Zone::take_fresh(MemoryOps& ops, std::uint32_t count, std::size_t 
       if (e.failed()) return kNone;
     }
     if (end > committed_ && commit(ops, end).failed()) return kNone;
+    if (block < next_ && make_writable(ops, block, next_ - block).failed()) return kNone;
     if (block < next_) free_.set_free(block, next_ - block, false);
     if (block > next_) free_.set_free(next_, block - next_, true);
     next_ = end;
@@ -106,7 +121,7 @@ Errno Zone::claim(MemoryOps& ops, std::uint32_t end) {
 
 Errno Zone::commit(MemoryOps& ops, std::uint32_t end) {
   const std::uint32_t full =
-      std::min(claimed_, static_cast<std::uint32_t>(round_up(end, kStepBlocks)));
+      frugal_ ? end : std::min(claimed_, static_cast<std::uint32_t>(round_up(end, kStepBlocks)));
   Errno e{ENOMEM};
   for (const std::uint32_t to : {full, end}) {
     const std::size_t bytes = std::size_t{to - committed_} << kPageblockShift;

@@ -30,13 +30,17 @@ class Zone {
   // none.
   void advise_on_commit(int advice) { advice_ = advice; }
 
+  // RLIMIT_DATA counts what is writable: nothing is committed in advance, and what is free may not
+  // be written. One system call for each pageblock that becomes free or is taken again.
+  void keep_free_unwritable() { frugal_ = true; }
+
   // First block of a run of `count`, its address a multiple of `align` (a power of two, at least 2
   // MiB), committed; or kNone: the zone, the limit on address space or the memory is used up.
   std::uint32_t take(MemoryOps& ops, std::uint32_t count, std::size_t align);
   // Exactly [first, first + count), if nothing in it is taken and it does not lie beyond the
   // frontier.
   bool take_at(MemoryOps& ops, std::uint32_t first, std::uint32_t count);
-  void give(std::uint32_t first, std::uint32_t count) { free_.set_free(first, count, true); }
+  void give(MemoryOps& ops, std::uint32_t first, std::uint32_t count);
 
   std::uintptr_t base() const { return base_; }
   std::uint32_t blocks() const { return blocks_; }
@@ -45,16 +49,18 @@ class Zone {
   std::size_t committed_bytes() const;
 
  private:
-  std::uint32_t take_freed(std::uint32_t count, std::size_t align);
+  std::uint32_t take_freed(MemoryOps& ops, std::uint32_t count, std::size_t align);
   std::uint32_t take_fresh(MemoryOps& ops, std::uint32_t count, std::size_t align);
   Errno claim(MemoryOps& ops, std::uint32_t end);
   Errno commit(MemoryOps& ops, std::uint32_t end);
+  Errno make_writable(MemoryOps& ops, std::uint32_t first, std::uint32_t count) const;
   void step_over(MemoryOps& ops);
   std::uintptr_t address(std::uint32_t block) const;
   std::uint32_t align_up(std::uint32_t block, std::size_t align) const;
 
   std::uintptr_t base_ = 0;
   int advice_ = 0;
+  bool frugal_ = false;
   std::uint32_t blocks_ = 0;
   std::uint32_t next_ = 0;       // frontier
   std::uint32_t committed_ = 0;  // next_ <= committed_ <= claimed_ <= blocks_

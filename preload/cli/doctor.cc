@@ -143,6 +143,17 @@ Finding address_space(const HostFacts& facts) {
           "ulimit -v unlimited"};
 }
 
+Finding data_size(const HostFacts& facts) {
+  if (facts.data_limit == 0) {
+    return {"data", Grade::kOk, "no limit (RLIMIT_DATA) that could be felt", ""};
+  }
+  return {"data", Grade::kMissing,
+          "limited to " + size_text(facts.data_limit) +
+              " (RLIMIT_DATA), which counts heap, park and store alike: tiering leaves it to the "
+              "heap",
+          "ulimit -d unlimited"};
+}
+
 Finding mappings(const HostFacts& facts) {
   // At worst every pageblock is a mapping of its own; the rest of the program has some hundred.
   constexpr std::uint64_t kOthers = 1000;
@@ -264,7 +275,7 @@ std::vector<Finding> examine(const HostFacts& facts) {
     findings.push_back(move(facts));
   }
   for (const auto check : {reading, scanning, samplers, batching, huge_pages, overcommit,
-                           address_space, mappings, memory, swap, numa, seccomp}) {
+                           address_space, data_size, mappings, memory, swap, numa, seccomp}) {
     findings.push_back(check(facts));
   }
   if (!facts.tiers_variable.empty()) {

@@ -110,6 +110,7 @@ HostFacts read_host() {
   facts.overcommit = file_number("/proc/sys/vm/overcommit_memory", -1);
   facts.max_map_count = file_number("/proc/sys/vm/max_map_count", std::uint64_t{0});
   facts.address_limit = os::address_limit();
+  facts.data_limit = os::data_limit();
   facts.cgroup_limit = os::cgroup_memory().limit;
   facts.physical_bytes = os::physical_bytes();
   facts.available_bytes = os::available_bytes();

@@ -29,6 +29,7 @@ struct HostFacts {
   int overcommit = -1;      // vm.overcommit_memory; -1: unknown
   std::uint64_t max_map_count = 0;
   std::uint64_t address_limit = 0;  // RLIMIT_AS, 0: none
+  std::uint64_t data_limit = 0;     // RLIMIT_DATA, if it could be felt, 0: none
   std::uint64_t cgroup_limit = 0;   // 0: none
   std::uint64_t physical_bytes = 0;
   std::uint64_t available_bytes = 0;

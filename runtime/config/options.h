@@ -144,6 +144,10 @@ struct Options {
   // Where each value came from; kRefused: the default, because what was given was not accepted.
   OptionSource source[kOptionCount] = {};
 
+  // Whether pages may be asked to move between memory nodes.
+  bool moves_between_nodes() const {
+    return tiers.names_nodes() || policy.kind == PolicyKind::kInterleave;
+  }
   // Whether process `pid` is to report at exit.
   bool reports(std::uint32_t pid) const {
     return stats.kind != StatsOutput::Kind::kOff && (stats_pid == 0 || stats_pid == pid);

@@ -177,13 +177,11 @@ void put_page_table(TextWriter& out, const StatsSnapshot& s) {
 void put_memory(TextWriter& out, const StatsSnapshot& s) {
   begin_fact(out, "heap");
   put_mib(out, s.heap_carved_bytes);
-  out.put(" MiB = managed ");
+  out.put(" MiB in ");
+  put_mib(out, s.heap_block_bytes);
+  out.put(" of pageblocks; managed so far ");
   put_mib(out, s.heap_managed_bytes);
-  out.put(" + not managed ");
-  put_mib(out, s.heap_carved_bytes > s.heap_managed_bytes
-                   ? s.heap_carved_bytes - s.heap_managed_bytes
-                   : 0);
-  out.put("; unmovable ");
+  out.put(", unmovable ");
   put_mib(out, s.heap_unmovable_bytes);
   put_count(out, "fallbacks", s.mobility_fallbacks);
   out.put('\n');

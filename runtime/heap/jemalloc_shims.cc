@@ -4,6 +4,7 @@
 
 #include "runtime/heap/jemalloc_heap.h"
 #include "runtime/heap/jemalloc_link.h"
+#include "runtime/os/advice.h"
 
 namespace heaptier {
 namespace {
@@ -50,12 +51,15 @@ void* heaptier_je_mmap(void* addr, std::size_t bytes, int, int flags, int, long)
     errno = ENOMEM;
     return failed;
   }
+  // Blocks of 2 MiB, an arena each, of which little is used: a huge page would fill all of it.
+  (void)link.ops->advise(reinterpret_cast<std::uintptr_t>(p), bytes, os::kAdviceNoHuge);
   return p;
 }
 
 int heaptier_je_munmap(void* addr, std::size_t bytes) {
   bytes = round_up(bytes, kPageSize);
-  if (link.sink->drop(reinterpret_cast<std::uintptr_t>(addr), bytes)) {
+  // Whoever has the place next may have huge pages there.
+  if (link.ops->renew(reinterpret_cast<std::uintptr_t>(addr), bytes).ok()) {
     link.space->release(addr, bytes);
   }
   return 0;

@@ -9,6 +9,7 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <cstdio>
 #include <cstdlib>
@@ -80,6 +81,15 @@ std::size_t address_limit() {
   rlimit limit{};
   if (getrlimit(RLIMIT_AS, &limit) != 0 || limit.rlim_cur == RLIM_INFINITY) return 0;
   return static_cast<std::size_t>(limit.rlim_cur);
+}
+
+std::size_t data_limit() {
+  // Heap and park hold what the machine's memory and a store in it can, and there is some more.
+  constexpr std::size_t kFelt = 4;
+  rlimit limit{};
+  if (getrlimit(RLIMIT_DATA, &limit) != 0 || limit.rlim_cur == RLIM_INFINITY) return 0;
+  if (limit.rlim_cur / kFelt >= physical_bytes()) return 0;
+  return std::max(static_cast<std::size_t>(limit.rlim_cur), std::size_t{1});
 }
 
 CgroupMemory cgroup_memory() {

@@ -11,6 +11,9 @@ namespace heaptier::os {
 std::size_t physical_bytes();
 // RLIMIT_AS in force, 0: none.
 std::size_t address_limit();
+// RLIMIT_DATA, where it is one that could be felt; 0: none, or more than heap, park and store come
+// to together.
+std::size_t data_limit();
 // The process' memory cgroup (v2 or v1): of it and those of its ancestors that can be seen, the one
 // with the tightest limit.
 struct CgroupMemory {

@@ -1,6 +1,7 @@
 // Hosts that allow less: address space, descriptors, threads, locked memory, a memory cgroup.
 // malloc may fail where it must; nothing may crash, hang or lose a byte.
 #include <fcntl.h>
+#include <malloc.h>
 #include <sys/mman.h>
 #include <sys/resource.h>
 #include <unistd.h>
@@ -43,6 +44,23 @@ HEAPTIER_ROLE(work) {
     if (!tiered()) return 22;
     Area area(kPageblock, 1);
     if (!area.put_at(Place::kStored) || !area.holds()) return 23;
+  }
+  return 0;
+}
+
+// What the heap has given back the application may map by itself.
+HEAPTIER_ROLE(give_back) {
+  const std::size_t bytes = static_cast<std::size_t>(std::atol(argv[1])) * kMiB;
+  for (int round = 0; round < 3; ++round) {
+    void* const heap = std::malloc(bytes);
+    if (heap == nullptr) return 24;
+    fill(static_cast<unsigned char*>(heap), bytes, 1);
+    std::free(heap);
+    malloc_trim(0);
+    void* const own =
+        mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (own == MAP_FAILED) return 25;
+    munmap(own, bytes);
   }
   return 0;
 }
@@ -116,6 +134,9 @@ TEST(Limits, SoStrictThatAlmostNothingFits) {
 TEST(Limits, DataSegment) {
   EXPECT_TRUE(exited(under(RLIMIT_DATA, 256 * kMiB, {"work", "48"}), 0));
   EXPECT_TRUE(exited(under(RLIMIT_DATA, 128 * kMiB, {"exhaust"}), 0));
+  // Nothing that tiering maps may be counted against the heap.
+  EXPECT_TRUE(exited(under(RLIMIT_DATA, 192 * kMiB, {"work", "128"}), 0));
+  EXPECT_TRUE(exited(under(RLIMIT_DATA, 192 * kMiB, {"give_back", "128"}), 0));
 }
 
 TEST(Limits, Descriptors) {

@@ -7,10 +7,13 @@
 #include <linux/filter.h>
 #include <linux/seccomp.h>
 #include <linux/userfaultfd.h>
+#include <sched.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
+#include <sys/mount.h>
 #include <sys/prctl.h>
 #include <sys/syscall.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include <cerrno>
@@ -30,8 +33,9 @@ constexpr unsigned kAny = 0;
 constexpr unsigned kNewUserfaultfd = 0xAA00;  // ioctl of /dev/userfaultfd
 constexpr unsigned kMove = 0xc028aa05;        // UFFDIO_MOVE, which Debian 12's headers lack
 
-// From now on `call` (with `second` as its second argument, unless kAny) fails with `error`.
-bool refuse(unsigned call, unsigned second, unsigned error) {
+// From now on `call` (with `second` as its second argument, unless kAny) is answered so, in this
+// thread.
+bool answer(unsigned call, unsigned second, unsigned with) {
   const auto at = [](std::size_t offset) {
     return sock_filter BPF_STMT(BPF_LD | BPF_W | BPF_ABS, static_cast<unsigned>(offset));
   };
@@ -42,12 +46,16 @@ bool refuse(unsigned call, unsigned second, unsigned error) {
       BPF_STMT(BPF_JMP | BPF_JA, skip_argument),
       at(offsetof(seccomp_data, args) + 8),
       BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, second, 0, 1),
-      BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | (error & SECCOMP_RET_DATA)),
+      BPF_STMT(BPF_RET | BPF_K, with),
       BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
   };
   const sock_fprog filter{sizeof program / sizeof *program, program};
   return prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == 0 &&
          prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &filter) == 0;
+}
+
+bool refuse(unsigned call, unsigned second, unsigned error) {
+  return answer(call, second, SECCOMP_RET_ERRNO | (error & SECCOMP_RET_DATA));
 }
 
 // The application: more than the budget, checked twice. 0: every byte was right.
@@ -81,6 +89,19 @@ HEAPTIER_ROLE(without_userfaultfd) {
     return 90;
   return become_application("off");
 }
+HEAPTIER_ROLE(without_proc) {
+  const int self = open("/proc/self/exe", O_RDONLY | O_CLOEXEC);
+  if (unshare(CLONE_NEWNS) != 0 || mount("none", "/", nullptr, MS_REC | MS_PRIVATE, nullptr) != 0 ||
+      mount("none", "/proc", "tmpfs", 0, nullptr) != 0) {
+    return 77;
+  }
+  char name[] = "application";
+  char role[] = "--role=application";
+  char off[] = "off";
+  char* words[] = {name, role, off, nullptr};
+  syscall(SYS_execveat, self, "", words, environ, AT_EMPTY_PATH);
+  return 91;
+}
 HEAPTIER_ROLE(as_nobody) {
   if (setgid(65534) != 0 || setuid(65534) != 0) return 90;
   return become_application("off");
@@ -91,6 +112,18 @@ HEAPTIER_ROLE(without_call) {
     return 90;
   }
   return become_application("any");
+}
+
+// The thread that forks is in a sandbox that kills for what serving faults takes.
+HEAPTIER_ROLE(forks_in_a_sandbox) {
+  Area area;
+  if (wake() != 0 || !area.put_at(Place::kStored)) return 22;
+  if (!answer(SYS_ioctl, kAny, SECCOMP_RET_KILL_PROCESS)) return 90;
+  const pid_t child = fork();
+  if (child == 0) _exit(area.holds() ? 0 : 21);
+  int status = -1;
+  if (waitpid(child, &status, 0) != child || status != 0) return 23;
+  return area.holds() ? 0 : 21;
 }
 
 // Lines of heaptier's on standard error; anything else there is a mistake.
@@ -113,7 +146,7 @@ void expect_one_line_with_a_remedy(const Ended& ended,
     return;
   }
   ASSERT_EQ(lines.size(), 1u) << ended.err;
-  EXPECT_NE(lines[0].find("userfaultfd"), std::string::npos) << lines[0];
+  EXPECT_NE(lines[0].find("tiering is off"), std::string::npos) << lines[0];
   bool found = false;
   for (const char* remedy : remedies) found = found || lines[0].find(remedy) != std::string::npos;
   EXPECT_TRUE(found) << "no remedy in: " << lines[0];
@@ -151,6 +184,20 @@ TEST(Refused, ByDroppedPrivileges) {
   }
   expect_one_line_with_a_remedy(run_role("as_nobody", {}),
                                 {"vm.unprivileged_userfaultfd", "/dev/userfaultfd"});
+}
+
+TEST(Refused, WithoutProc) {
+  note_away(preloaded());
+  const Ended ended = run_role("without_proc", {});
+  if (exited(ended, 77)) GTEST_SKIP() << "no mount namespace of one's own here";
+  expect_one_line_with_a_remedy(ended, {"mount /proc"});
+}
+
+TEST(Refused, ToAForkedChildByAFilterThatKills) {
+  note_away(preloaded());
+  const Ended ended = run_role("forks_in_a_sandbox", {});
+  EXPECT_TRUE(exited(ended, 0));
+  EXPECT_EQ(said(ended).size(), preloaded() ? 1U : 0U) << ended.err;
 }
 
 struct Call {

@@ -13,7 +13,7 @@ namespace heaptier::test {
 
 class FakeAddressSpace final : public MemoryOps {
  public:
-  // Bytes that may be reserved (RLIMIT_AS) and committed (strict overcommit) in all.
+  // Bytes that may be reserved (RLIMIT_AS) and committed (strict overcommit, RLIMIT_DATA) in all.
   std::size_t address_limit = SIZE_MAX;
   std::size_t commit_limit = SIZE_MAX;
   // The n-th call of either from now on fails with ENOMEM; 0: none does.
@@ -69,6 +69,25 @@ class FakeAddressSpace final : public MemoryOps {
     return kOk;
   }
 
+  // What has no access counts as not committed.
+  Errno set_access(std::uintptr_t at, std::size_t bytes, bool on) override {
+    if (on) return commit(at, bytes);
+    if (fails()) return {ENOMEM};
+    if (!is_committed(at, bytes)) broken = "access taken from what had none";
+    for (const std::uintptr_t end = at + bytes; at < end;) {
+      auto it = std::prev(commits_.upper_bound(at));
+      const std::uintptr_t start = it->first;
+      const std::uintptr_t old_end = start + it->second;
+      const std::uintptr_t stop = std::min(end, old_end);
+      commits_.erase(it);
+      if (at > start) commits_[start] = at - start;
+      if (stop < old_end) commits_[stop] = old_end - stop;
+      committed -= stop - at;
+      at = stop;
+    }
+    return kOk;
+  }
+
   Errno unmap(std::uintptr_t at, std::size_t bytes) override {
     auto it = ranges_.upper_bound(at);
     --it;
@@ -86,7 +105,6 @@ class FakeAddressSpace final : public MemoryOps {
   Errno map_private(std::size_t, const char*, std::uintptr_t*) override { return no(); }
   Errno advise(std::uintptr_t, std::size_t, int) override { return no(); }
   Errno protect_none(std::uintptr_t, std::size_t) override { return no(); }
-  Errno set_access(std::uintptr_t, std::size_t, bool) override { return no(); }
   Errno discard(const AddressRange*, std::size_t, std::size_t*) override { return no(); }
   Errno copy_pages(const std::uintptr_t*, std::size_t, void*, std::size_t*) override {
     return no();

@@ -106,7 +106,7 @@ TEST_F(SpaceTest, WhatIsHandedOutIsCommittedAlignedAndInside) {
       void* p = space().allocate(bytes, align, kMovable, Owner::kJemalloc);
       ASSERT_NE(p, nullptr);
       EXPECT_EQ(address(p) % align, 0u);
-      EXPECT_EQ(address(p) % (bytes >= kPageblockSize ? kPageblockSize : kPageSize), 0u);
+      EXPECT_EQ(address(p) % (bytes % kPageblockSize == 0 ? kPageblockSize : kPageSize), 0u);
       EXPECT_TRUE(ops.is_committed(address(p), bytes));
       EXPECT_TRUE(space().contains(p));
       EXPECT_TRUE(space().contains(static_cast<char*>(p) + bytes - 1));
@@ -211,6 +211,62 @@ TEST_F(SpaceTest, TheRestOfAnUnevenRunServesPages) {
   void* rest = pages(256, kMovable);
   EXPECT_EQ(address(rest), address(run) + 3 * kMiB);
   EXPECT_EQ(space().pages_used(block(rest)), 512u);
+}
+
+TEST_F(SpaceTest, LargeRunsFollowOneAnother) {
+  for (const std::size_t bytes : {kMiB / 4 * 5, kMiB / 4 * 7, kMiB / 2 * 5, 3 * kMiB, 7 * kMiB}) {
+    Space s;
+    test::FakeAddressSpace o;
+    ASSERT_TRUE(s.init(o, {.physical_bytes = kGiB}).ok());
+    std::vector<void*> p;
+    for (std::size_t i = 0; i < 80; ++i) {
+      p.push_back(s.allocate(bytes, kPageSize, kMovable, Owner::kJemalloc));
+      ASSERT_NE(p.back(), nullptr);
+      ASSERT_EQ(address(p.back()), address(p.front()) + i * bytes);
+    }
+    EXPECT_EQ(s.block_limit() - block_of(s.page_at(address(p.front()))).v,
+              (80 * bytes + kPageblockSize - 1) / kPageblockSize);
+    EXPECT_EQ(s.usage().carved_bytes, 80 * bytes);
+    for (void* run : p) s.release(run, bytes);
+    EXPECT_EQ(s.usage().carved_bytes, 0u);
+    EXPECT_EQ(s.usage().blocks[static_cast<int>(kMovable)], 0u);
+  }
+}
+
+TEST_F(SpaceTest, WhatFillsPageblocksSharesNone) {
+  start({.physical_bytes = kGiB});
+  for (int i = 0; i < 20; ++i) {
+    void* uneven = pages(640, kMovable);
+    void* even = blocks(1 + static_cast<std::size_t>(i) % 3);
+    ASSERT_NE(uneven, nullptr);
+    ASSERT_EQ(address(even) % kPageblockSize, 0u);
+    ASSERT_EQ(space().pages_used(block(even)), 512u);
+  }
+}
+
+TEST_F(SpaceTest, AHoleAcrossPageblocksIsUsedAgain) {
+  start({.physical_bytes = kGiB});
+  std::vector<void*> p;
+  for (int i = 0; i < 40; ++i) p.push_back(pages(320, kMovable));
+  const std::uint32_t limit = space().block_limit();
+  for (const std::size_t i : {1u, 4u, 20u}) {
+    ASSERT_NE(block(p[i]), block(static_cast<char*>(p[i]) + 319 * kPageSize)) << "lies across two";
+    space().release(p[i], 320 * kPageSize);
+    void* other = pages(320, kUnmovable);
+    EXPECT_NE(other, p[i]) << "mobilities do not share";
+    EXPECT_EQ(pages(320, kMovable), p[i]);
+  }
+  EXPECT_EQ(space().block_limit(), limit);
+}
+
+TEST_F(SpaceTest, RunsAcrossPageblocksAreAligned) {
+  start({.physical_bytes = kGiB});
+  for (std::size_t i = 0; i < 30; ++i) {
+    (void)pages(1 + i, kMovable);
+    void* p = space().allocate(300 * kPageSize, 64 * kPageSize, kMovable, Owner::kJemalloc);
+    ASSERT_EQ(address(p) % (64 * kPageSize), 0u);
+    ASSERT_TRUE(ops.is_committed(address(p), 300 * kPageSize));
+  }
 }
 
 TEST_F(SpaceTest, PartsOfARunComeBackInAnyOrder) {
@@ -318,6 +374,39 @@ TEST_F(FallbackTest, NotWithAnotherOwner) {
   EXPECT_EQ(pages(1, kMovable, Owner::kMimalloc), nullptr);
   EXPECT_EQ(pages(1, kMovable, Owner::kUserOnly), nullptr);
   EXPECT_EQ(space().usage().fallbacks, 0u);
+}
+
+TEST_F(SpaceTest, UnderALimitOnDataOnlyWhatIsUsedIsWritable) {
+  ops.commit_limit = 100 * kMiB;
+  start({.data_limited = true, .physical_bytes = kGiB});
+  std::vector<void*> p;
+  while (void* more = blocks(1)) p.push_back(more);
+  EXPECT_EQ(p.size(), 50u) << "all that the limit allows";
+  for (const std::size_t i : {3u, 4u, 7u, 49u}) space().release(p[i], kPageblockSize);
+  EXPECT_EQ(ops.committed, 92 * kMiB);
+  char* uneven = static_cast<char*>(pages(1000, kMovable));
+  EXPECT_EQ(uneven, p[3]);
+  EXPECT_EQ(ops.committed, 96 * kMiB);
+  EXPECT_TRUE(ops.is_committed(address(uneven), 1000 * kPageSize));
+  EXPECT_EQ(blocks(1), p[7]);
+  char* last = static_cast<char*>(p[48]) + kPageblockSize;
+  EXPECT_TRUE(space().extend(last, kPageSize, kMovable, Owner::kJemalloc));
+  EXPECT_TRUE(ops.is_committed(address(last), kPageSize));
+  EXPECT_EQ(ops.committed, 100 * kMiB);
+  EXPECT_EQ(blocks(1), nullptr);
+}
+
+TEST_F(SpaceTest, ARefusalUnderALimitOnDataLeavesAllAsItWas) {
+  start({.data_limited = true, .physical_bytes = kGiB});
+  std::vector<void*> p;
+  for (int i = 0; i < 4; ++i) p.push_back(blocks(1));
+  space().release(p[1], kPageblockSize);
+  space().release(p[2], kPageblockSize);
+  ops.commit_limit = 4 * kMiB;
+  EXPECT_EQ(blocks(2), nullptr);
+  EXPECT_EQ(pages(512 + 1, kMovable), nullptr);
+  ops.commit_limit = 8 * kMiB;
+  EXPECT_EQ(blocks(2), p[1]);
 }
 
 TEST_F(SpaceTest, UnderALimitAddressSpaceIsClaimedInSteps) {
