@@ -66,6 +66,16 @@ void estimate(WatchedPart& part, Nanos window) {
   part.gap = gap_of({part.exposure.v / std::max<std::int64_t>(part.hits, 1)});
 }
 
+// So many were touched soon that it is not by chance.
+bool clearly_hot(const WatchedPart& part) {
+  return part.soon * 7U >= part.watched();
+}
+
+// Of all pages of a block, watched at once: those that may be hot and do not go up for that alone.
+std::uint32_t candidates_of(const WatchedPart& part) {
+  return part.touched - (clearly_hot(part) ? part.soon : 0U);
+}
+
 bool wants_another_look(const PlacedBlock& b) {
   return b.suspect || b.split || b.next != Watch::kNone;
 }
@@ -119,7 +129,7 @@ std::uint64_t BlockWatcher::faults_of(const PlacedBlock& b, Watch how) const {
     case Watch::kAbove:
       return touched(b.above, b.pages_above());
     case Watch::kAgain:
-      return b.below.soon;
+      return candidates_of(b.below) / 2U;
   }
   return 0;
 }
@@ -207,22 +217,23 @@ void BlockWatcher::judge_probe(PlacedBlock& b, Nanos now) {
 
 // All of them, each judged by itself. Of those that are not worth it one in 22 was touched soon,
 // too, or one in 15 where the price is a little off: unless there are clearly more, they have to be
-// so twice.
+// so twice. And one in 16 of those that are was not: what was touched later is asked once more.
 void BlockWatcher::judge_sweep(PlacedBlock& b, Nanos now) {
   const WatchedPart& part = b.below;
   if (judge_whole(b, now)) return;
-  if (part.soon * 7U >= part.watched()) {
+  if (clearly_hot(part)) {
     want(b, Wanted::kSoon, part.soon);
+    if (candidates_of(part) > 0) b.next = Watch::kAgain;
   } else if (part.soon >= kTelling) {
     b.next = Watch::kAgain;
   }
 }
 
-// Those that had been touched soon. Hot ones were so again nearly all of them, the others by
-// chance.
+// Those that had been touched, and have not gone up. Hot ones were so again nearly all of them, and
+// soon; the others by chance.
 void BlockWatcher::judge_candidates(PlacedBlock& b) {
   const WatchedPart& part = b.below;
-  if (part.soon > 0 && part.soon * 3U >= part.watched()) want(b, Wanted::kTwice, part.soon);
+  if (part.soon > 0 && clearly_hot(part)) want(b, Wanted::kTwice, part.soon);
 }
 
 void BlockWatcher::observe_small(PlacedBlock& b, Nanos now) {

@@ -31,6 +31,9 @@ class BlockWatcher {
   Gap promote_below() const { return promote_below_; }
   // A page that was touched within this time was touched soon.
   Gap soon() const { return every_page_goes_up() ? kLongestGap : hotter(promote_below_, kOnce); }
+  // One of a block all of whose pages are parked that was touched within this time may be hot: by
+  // chance one in sixteen of those that are is not touched soon.
+  Gap perhaps() const { return every_page_goes_up() ? kLongestGap : promote_below_; }
   // Whether a block of small pages has been watched for long enough, so that observe_all() wants to
   // know what has come of it.
   bool due(const PlacedBlock& b, Nanos now) const;

@@ -1,7 +1,7 @@
 // How much of a huge page is hot, told by where its touches fall. Each time it is parked its first
 // touch names a page; if few pages are hot the same ones are named again soon. A sequential test
 // (Wald, "Sequential Tests of Statistical Hypotheses", 1945) between a quarter of the pages and all
-// of them: most huge pages are judged after 20 to 40 touches.
+// of them: most huge pages are judged after 20 to 50 touches.
 #pragma once
 
 #include <cstdint>
@@ -18,8 +18,9 @@ constexpr Density density(std::uint32_t samples, std::uint32_t repeats) {
   // hot: ln 4. A touch of the (i+1)th new page: ln((1 - i/128) / (1 - i/512)), summed up to the
   // third power.
   constexpr std::int64_t kRepeat = 355;
-  constexpr std::int64_t kSparseFrom = 1024;  // wrong in 1 of 50: a huge page is dear
-  constexpr std::int64_t kDenseFrom = -640;   // in 1 of 12
+  // Wrong in 1 of 50, and 1 of 33: a huge page is dear, and so is moving what is cold.
+  constexpr std::int64_t kSparseFrom = 1024;
+  constexpr std::int64_t kDenseFrom = -896;
   constexpr std::uint32_t kMostSamples = 120;
   const auto d = static_cast<std::int64_t>(samples - (repeats < samples ? repeats : samples));
   const std::int64_t ratio = kRepeat * repeats - d * d * 3 / 4 - d * d * d / 410;

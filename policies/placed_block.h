@@ -22,7 +22,7 @@ enum class Watch : std::uint8_t {
   kProbe,   // sixteen, where some of the four were touched soon
   kBelow,   // all of them that lie below the first tier
   kAbove,   // all of them that lie on it
-  kAgain,   // of those below the ones that seemed hot
+  kAgain,   // of those below the ones that may be hot
 };
 
 // Which small pages of a block are to be promoted.

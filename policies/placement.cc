@@ -71,14 +71,18 @@ void PlacementPolicy::alarm(PlacementView& view, Nanos now) {
 std::uint64_t PlacementPolicy::plan_promotions(PlacementView& view, Nanos now, std::uint64_t* left,
                                                PlacementPlan& plan) {
   std::uint64_t wanted = 0;
-  const std::uint64_t kept = reserve_of(view.tiers[0].capacity_pages) / 2;
+  const std::uint64_t reserve = reserve_of(view.tiers[0].capacity_pages);
   std::uint64_t& room = view.tiers[0].room_pages;
   const std::uint64_t budgeted = *left;  // one block at least
   for (PlacedBlock& b : view.blocks) {
     if (b.wanted == Wanted::kNone || now < b.rises_not_before) continue;
     const std::uint64_t pages = std::min(b.wanted_pages, b.slow);
+    // What goes up because there is room says nothing of the use of memory, and nobody makes room
+    // for it: else that would be found again, and filled, for ever.
+    const bool by_room = b.wanted_below == kCoolest;
+    const std::uint64_t kept = by_room ? reserve + reserve / 2 : reserve / 2;
     if (room < kept + pages) {
-      wanted += pages;
+      if (!by_room) wanted += pages;
     } else if (*left < pages && *left < budgeted) {
       continue;  // the next time
     } else if (plan.add({b.index, PlaceAction::kPromote, 0, Watch::kNone, b.wanted})) {
@@ -86,7 +90,7 @@ std::uint64_t PlacementPolicy::plan_promotions(PlacementView& view, Nanos now, s
       room -= pages;
       *left -= std::min(*left, pages);
       b.wanted = Wanted::kNone;
-      note_raised(pages, now);
+      if (!by_room) note_raised(pages, now);
     }
   }
   return wanted;

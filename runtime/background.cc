@@ -253,7 +253,7 @@ Errno Background::use_userfaultfd() {
     return e;
   }
   large_pages_.begin(memory.abilities().refuses_held_parts, options_.huge == HugeMode::kAlways);
-  (void)large_pages_.come_home_whole();
+  large_pages_.keep_known();
   core_.large_pages = &large_pages_;
   dual_.use(inline_mode() ? nullptr : &port_, some_inline() ? &inline_port_ : nullptr);
   // The indirection costs a look at the owner: only where there are two kinds.
@@ -510,7 +510,7 @@ void Background::place_or_store(Nanos now) {
 }
 
 void Background::tick(Nanos now) {
-  if (core_.large_pages != nullptr) (void)large_pages_.come_home_whole();  // for fault threads
+  if (core_.large_pages != nullptr) large_pages_.keep_known();
   if (core_.nodes != nullptr) {
     place_or_store(now);
   } else if (only_interleaves()) {

@@ -4,7 +4,6 @@
 #include <new>
 
 #include "runtime/bootstrap_heap.h"
-#include "runtime/os/advice.h"
 #include "runtime/present_pages.h"
 #include "runtime/topology/ranking.h"
 #include "runtime/topology/topology.h"
@@ -250,7 +249,7 @@ bool Drain::vacate_range(BlockIndex b, std::uintptr_t at, bool may_split) {
     const Choice choice = choose(b, parked, p.from[n], &p.moves[n]);
     if (choice == Choice::kGoes) ++n;
     if (choice != Choice::kTooLarge) continue;
-    if (may_split && take_apart(b, p.moves[n].page)) return true;
+    if (may_split && take_apart(b)) return true;
     if (parked && p.targets.has_room()) {
       // At home it is taken apart, which comes next; if it does not get there, in the next pass.
       ++raced_in_pass_;
@@ -286,17 +285,9 @@ Drain::Choice Drain::choose(BlockIndex b, bool parked, unsigned from, PageMove* 
 }
 
 // No node has a block of 2 MiB, nor enough room to make one.
-bool Drain::take_apart(BlockIndex b, std::uintptr_t page) {
-  // The kernel splits a huge page of which a part is to be cold.
-  if (!parts_->targets.has_room() || core_.ops.advise(page, kPageSize, os::kAdviceCold).failed()) {
-    return false;
-  }
-  // Unless something holds it: the call says nothing of that.
-  if (core_.large_pages != nullptr && core_.large_pages->is_huge(page)) return false;
+bool Drain::take_apart(BlockIndex b) {
+  if (!parts_->targets.has_room() || !migration_.split_at_home(b)) return false;
   core_.stats.huge_split.add();
-  Pageblock& block = core_.table.block(b);
-  SpinGuard gate(block.gate);
-  block.huge.store(false, std::memory_order_relaxed);
   return true;
 }
 

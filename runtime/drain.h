@@ -78,7 +78,7 @@ class Drain {
   bool vacate_range(BlockIndex b, std::uintptr_t at, bool may_split);
   void gather(std::uintptr_t at);
   Choice choose(BlockIndex b, bool parked, unsigned from, PageMove* move);
-  bool take_apart(BlockIndex b, std::uintptr_t page);
+  bool take_apart(BlockIndex b);
   void settle(unsigned from, const PageMove& move, int status);
   void stays(unsigned node, Stays why, bool huge);
 

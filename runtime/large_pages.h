@@ -52,6 +52,10 @@ class LargePages {
   // page at a first touch, since it then makes a page table there before it tells of the touch. By
   // the system's setting and the process' own (prctl), which are looked at once a second.
   bool come_home_whole();
+  // Looks now and then, where other threads have to know. Reads nothing elsewhere.
+  void keep_known() {
+    if (ask_first_) (void)come_home_whole();
+  }
   // As it was the last time. Any thread.
   bool came_home_whole() const { return whole_.load(std::memory_order_relaxed); }
 

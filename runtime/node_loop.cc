@@ -351,7 +351,7 @@ std::uint32_t NodeLoop::park_for(const PlaceStep& step) {
     return migration_.park(b, Parking::kAll).moved;
   }
   if (step.watch == Watch::kAgain) {
-    mark_candidates(core_.table, b, policy_.watcher().soon());
+    mark_candidates(core_.table, b, policy_.watcher().perhaps());
     return migration_.park(b, Parking::kCandidates).moved;
   }
   forget_seen(core_.table, b);

@@ -35,7 +35,7 @@ constexpr bool parked_with_block(PageWord w, Nanos block_parked) {
 enum class Seen : std::uint8_t {
   kNo,
   kTouched,         // since it was parked; of a huge page: in one of the samples
-  kCandidate,       // touched soon, and to be watched once more for it
+  kCandidate,       // touched, and to be watched once more for it
   kCandidateAgain,  // and touched again
 };
 inline constexpr std::uint32_t kSeenBits = 3;

@@ -59,9 +59,11 @@ void forget_seen(PageblockTable& table, BlockIndex b) {
   change_words(table, b, [](PageWord w) { return with_seen(w, Seen::kNo); });
 }
 
-void mark_candidates(PageblockTable& table, BlockIndex b, Gap soon) {
-  change_words(table, b, [soon](PageWord w) {
-    return with_seen(w, found_hot(w, false, soon) ? Seen::kCandidate : Seen::kNo);
+void mark_candidates(PageblockTable& table, BlockIndex b, Gap within) {
+  const Pageblock& block = table.block(b);
+  change_words(table, b, [&block, within](PageWord w) {
+    const bool may_be_hot = found_hot(w, false, within) && !lies_above(block, w);
+    return with_seen(w, may_be_hot ? Seen::kCandidate : Seen::kNo);
   });
 }
 

@@ -21,8 +21,9 @@ void take_stock(PageblockTable& table, BlockIndex b, Gap soon, WatchedPart* belo
 
 // Before the block is watched anew.
 void forget_seen(PageblockTable& table, BlockIndex b);
-// The same, but those that were touched soon are to be told from the others.
-void mark_candidates(PageblockTable& table, BlockIndex b, Gap soon);
+// The same, but those below the first tier that were touched within this time are to be told from
+// the others.
+void mark_candidates(PageblockTable& table, BlockIndex b, Gap within);
 
 // Whether the page was found worth promoting: touched soon, and if so asked once more when it was
 // watched again.

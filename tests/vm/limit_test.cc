@@ -6,6 +6,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <chrono>
 #include <cstdio>
 #include <cstdlib>
 #include <fstream>
@@ -15,6 +16,7 @@
 #include "runtime/include/heaptier/heaptier.h"
 #include "tests/support/cgroup.h"
 #include "tests/support/managed.h"
+#include "tests/support/page_node.h"
 
 extern "C" {
 [[gnu::weak]] int heaptier_move(void* const* pages, const int* tiers, int* status, size_t count,
@@ -49,6 +51,20 @@ class Heap {
     }
     return true;
   }
+  // Uses the first parts, which were moved to the slow node, until they have come up or it has
+  // taken too long.
+  bool come_up(std::size_t parts) const {
+    for (std::size_t i = 0; i < parts; ++i) {
+      if (on(1, i) == 0) return false;
+    }
+    const auto end = std::chrono::steady_clock::now() + std::chrono::seconds(90);
+    for (std::size_t up = 0; std::chrono::steady_clock::now() < end; up = 0) {
+      for (int round = 0; round < 500; ++round) use(parts);
+      for (std::size_t i = 0; i < parts; ++i) up += used_on(0, i);
+      if (up >= parts * kPageblock / kPage * 9 / 10) return true;
+    }
+    return false;
+  }
   // Moves the part to a tier; how many pages are there then.
   std::size_t on(int tier, std::size_t part) const {
     std::vector<void*> pages;
@@ -60,11 +76,37 @@ class Heap {
   }
 
  private:
+  void use(std::size_t parts) const {
+    for (std::size_t i = 0; i < parts; ++i) {
+      for (std::size_t at = 0; at < kPageblock; at += kPage) {
+        (void)*static_cast<volatile unsigned char*>(parts_[i] + at);
+      }
+    }
+  }
+  // Pages of the part that lie on the node at the moment when they are used.
+  std::size_t used_on(int node, std::size_t part) const {
+    std::size_t n = 0;
+    for (std::size_t at = 0; at < kPageblock; at += kPage) {
+      (void)*static_cast<volatile unsigned char*>(parts_[part] + at);
+      n += node_of(parts_[part] + at) == node ? 1 : 0;
+    }
+    return n;
+  }
+
   static constexpr std::size_t kOnSlow = 8;
   std::vector<unsigned char*> parts_;
 };
 
-enum Failure : int { kNone, kNoMemory, kWrongBytes, kNothingStored, kAsleep, kNotPlaced, kStuck };
+enum Failure : int {
+  kNone,
+  kNoMemory,
+  kWrongBytes,
+  kNothingStored,
+  kAsleep,
+  kNotPlacedMeanwhile,
+  kNotPlaced,
+  kStuck
+};
 
 // In a process of its own: the kernel's killer may come.
 int live_below(const std::string& group) {
@@ -79,6 +121,9 @@ int live_below(const std::string& group) {
     std::printf("  %s %lld\n", name, counter(name));
   }
   if (stored == 0) return kNothingStored;
+  // What is used of it is placed while the limit goes on pressing.
+  if (!heap.come_up(8)) return kNotPlacedMeanwhile;
+  std::printf("  placed meanwhile: nodes_promoted %lld\n", counter("nodes_promoted"));
   // Without the limit it comes back to memory, and stays there, and is placed again.
   std::ofstream(group + "/memory.max") << "max";
   sleep(7);

@@ -168,6 +168,18 @@ TEST_P(Told, WhereThereIsRoomAllThatIsUsedComesUp) {
   EXPECT_EQ(count(plan, PlaceAction::kPromote, 1), 4U);
 }
 
+TEST_P(Told, ForThatNoRoomIsMade) {
+  for (int i = 0; i < 20; ++i) add(0, seconds(3));
+  for (int i = 0; i < 16; ++i) add(1, seconds(1));
+  view_.tiers[0].room_pages = 3 * kPagesPerBlock;
+  const PlacementPlan first = decide(2);
+  EXPECT_EQ(count(first, PlaceAction::kPromote, 1), 1U);
+  EXPECT_EQ(count(first, PlaceAction::kDemote, 0), 0U);
+  view_.tiers[0].room_pages = 2 * kPagesPerBlock;
+  const PlacementPlan second = decide(1);
+  EXPECT_EQ(count(second, PlaceAction::kDemote, 0), 0U);
+}
+
 TEST_P(Told, WhatMayNotBeMovedStaysAndIsForgotten) {
   add(1, millis(10)).movable = false;
   for (int i = 0; i < 4; ++i) add(0, seconds(1000)).movable = false;

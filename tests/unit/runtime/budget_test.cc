@@ -118,5 +118,29 @@ TEST(LimitWatch, PressesFromAnEighthBelowTheMarkAndForAWhileAfter) {
   EXPECT_FALSE(watch.presses(now, 100, 8000));
 }
 
+TEST(LimitWatch, PagesArePlacedInTurnsWhileNothingIsInExcess) {
+  LimitWatch watch;
+  int stores = 0;
+  int turns = 0;
+  bool before = true;
+  for (int tenths = 0; tenths < 600; ++tenths) {
+    const bool now = watch.presses(seconds(100) + millis(100 * tenths), 8000 + tenths % 200, 8000);
+    stores += now ? 1 : 0;
+    turns += now != before ? 1 : 0;
+    before = now;
+  }
+  EXPECT_EQ(stores, 400);
+  EXPECT_EQ(turns, 7);
+  // Placing ends at once when something has to leave, and is not begun again soon.
+  Nanos now = seconds(300);
+  for (; watch.presses(now, 7500, 8000);) now = now + seconds(1);
+  EXPECT_EQ(now, seconds(310));
+  EXPECT_TRUE(watch.presses(now + seconds(1), 8251, 8000));
+  for (int i = 2; i <= 10; ++i) EXPECT_TRUE(watch.presses(now + seconds(i), 7500, 8000)) << i;
+  EXPECT_FALSE(watch.presses(now + seconds(11), 7500, 8000));
+  // While there is always an excess there are no turns.
+  for (int i = 0; i < 100; ++i) EXPECT_TRUE(watch.presses(seconds(400 + i), 9000, 8000));
+}
+
 }  // namespace
 }  // namespace heaptier

@@ -60,15 +60,17 @@ TEST_F(PageHeat, StockTellsWhatIsBelowFromWhatIsAbove) {
   EXPECT_EQ(above.parked, 3);
 }
 
-TEST_F(PageHeat, CandidatesAreThoseTouchedSoonAndNobodyElse) {
+TEST_F(PageHeat, CandidatesAreThoseTouchedInTimeBelowTheFirstTier) {
   table_.block(kBlock).slow.store(512);
-  note_place(table_, page(3), true);
+  note_place(table_, page(2), true);
+  set(2, PageState::kResident, Seen::kTouched, kSoon);
   set(3, PageState::kResident, Seen::kTouched, kSoon);
   set(4, PageState::kResident, Seen::kTouched, kSoon + 1);
   set(5, PageState::kParked, Seen::kTouched, 1);
   mark_candidates(table_, kBlock, kSoon);
   EXPECT_EQ(seen(word(3)), Seen::kCandidate);
-  EXPECT_TRUE(on_first_tier(word(3))) << "its place is still known";
+  EXPECT_EQ(seen(word(2)), Seen::kNo) << "has gone up";
+  EXPECT_TRUE(on_first_tier(word(2))) << "its place is still known";
   EXPECT_EQ(word(3).estimate(), kSoon);
   EXPECT_EQ(seen(word(4)), Seen::kNo);
   EXPECT_EQ(seen(word(5)), Seen::kNo) << "away";
@@ -80,7 +82,7 @@ TEST_F(PageHeat, CandidatesAreThoseTouchedSoonAndNobodyElse) {
   EXPECT_FALSE(found_hot(word(4), true, kSoon));
   forget_seen(table_, kBlock);
   EXPECT_FALSE(found_hot(word(3), false, kSoon));
-  EXPECT_TRUE(on_first_tier(word(3)));
+  EXPECT_TRUE(on_first_tier(word(2)));
   // Somebody has the page: it is left alone.
   const PageWord held = table_.lock(page(4));
   mark_candidates(table_, kBlock, kSoon);
