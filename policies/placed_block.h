@@ -6,6 +6,7 @@
 #include <cstdint>
 #include <span>
 
+#include "policies/counted_heat.h"
 #include "policies/gap.h"
 #include "policies/policy.h"
 #include "policies/told_heat.h"
@@ -73,7 +74,9 @@ struct PlacedBlock {
   std::uint8_t far = 0;
   bool count_anew = false;  // by the policy: samples of another time, which are to be forgotten
   WatchedPart below, above;
-  ToldHeat heat;  // where a sampler tells it
+  // Where a sampler tells it, in one way or the other.
+  ToldHeat heat;
+  CountedHeat uses;
 
   // The policy's own.
   Watch watch = Watch::kNone;  // at this moment

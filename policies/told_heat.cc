@@ -40,6 +40,36 @@ Gap gap_of_page(const PlacedBlock& b) {
   return b.heat.used() && gap > rarer ? hotter(gap, rarer) : gap;
 }
 
+// What a sampler says of a block.
+struct Telling {
+  Gap gap = kUnknownGap;       // of each page: to go down by,
+  Gap sure_gap = kUnknownGap;  // and to come up by
+  bool used = false;
+  bool surely = false;    // and not just by chance
+  bool recently = false;  // enough to come up where there is room for all that is used
+  bool always = false;    // all of it
+};
+
+Telling telling_of(const PlacedBlock& b) {
+  // Of single uses nobody knows whether they are of all of its pages.
+  const bool counted = b.uses.known();
+  if (counted) {
+    return {b.uses.gap_of_page(b.pages()),
+            b.uses.sure_gap_of_page(b.pages()),
+            b.uses.used(),
+            b.uses.surely_used(),
+            true,
+            false};
+  }
+  const Gap gap = gap_of_page(b);
+  return {gap,
+          gap,
+          b.heat.used(),
+          b.heat.surely_used(),
+          b.heat.gap() <= gap_of(kIdle),
+          b.heat.nearly_always_used()};
+}
+
 // What is parked although nothing is parked to be watched: it is on its way to the store, or it was
 // when a sampler began to tell.
 void end_watch(PlacedBlock& b, Nanos now) {
@@ -58,20 +88,24 @@ void judge(PlacedBlock& b, Nanos now, Gap promote_below) {
   end_watch(b, now);
   b.wanted = Wanted::kNone;
   b.dense = false;
-  if (!b.movable || b.pages() == 0) b.heat.forget();
-  const Gap gap = gap_of_page(b);
+  if (!b.movable || b.pages() == 0) {
+    b.heat.forget();
+    b.uses.forget();
+  }
+  const Telling told = telling_of(b);
+  const Gap gap = told.gap;
   b.gap = b.measured = b.huge ? gap : kUnknownGap;
   b.times = b.huge && gap != kUnknownGap ? GapEstimate::kMost : 0;
   b.above.gap = b.below.gap = b.huge ? kUnknownGap : gap;
-  if (gap == kUnknownGap || !b.heat.used()) return;
+  if (gap == kUnknownGap || !told.used) return;
   const bool all = promote_below == kCoolest;
-  const bool hot = b.heat.surely_used() && gap <= promote_below;
+  const bool hot = told.surely && told.sure_gap <= promote_below;
   if (b.slow == 0) {
-    b.dense = !b.huge && hot && b.heat.nearly_always_used();
+    b.dense = !b.huge && hot && told.always;
     return;
   }
-  const bool worth = b.heat.surely_used() && gap <= hotter(promote_below, bar_of(b, now));
-  if (!worth && !(all && b.heat.gap() <= gap_of(kIdle))) return;
+  const bool worth = told.surely && told.sure_gap <= hotter(promote_below, bar_of(b, now));
+  if (!worth && !(all && told.recently)) return;
   b.wanted = Wanted::kAll;
   b.wanted_pages = static_cast<std::uint16_t>(b.huge ? b.pages() : b.slow);
   b.wanted_below = promote_below;

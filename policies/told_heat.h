@@ -1,6 +1,7 @@
 // Heat that a sampler tells (runtime/sampling): how often a pageblock was looked at, and how often
 // it was found to have been used since the look before. Nothing is parked to find that out, and
-// what is cold can be moved as soon as that is known.
+// what is cold can be moved as soon as that is known. (Where it counts single uses instead:
+// counted_heat.h.)
 //
 // A look at a huge page is one at all of it; a look at small pages is one at a single of them,
 // another each time.

@@ -7,6 +7,7 @@
 
 #include "policies/registry.h"
 #include "runtime/bootstrap_heap.h"
+#include "runtime/config/option_values.h"
 #include "runtime/control_answers.h"
 #include "runtime/discard.h"
 #include "runtime/engine.h"
@@ -41,6 +42,10 @@ unsigned shards_for(const Options& options) {
 unsigned lanes_for(unsigned shards) {
   const unsigned room = FaultLoop::kMaxWorkers / shards - 1;
   return std::clamp(os::cpu_count() / shards, 1u, std::min(room, kMostLanes));
+}
+
+constexpr bool samples(SamplerKind kind) {
+  return kind == SamplerKind::kDamon || kind == SamplerKind::kPerf;
 }
 
 // While faults are served somebody must see when a handler of the idle class gets no CPU
@@ -137,36 +142,56 @@ Errno Background::open_port() {
   }
   const Errno e = use_userfaultfd();
   if (in_child_) return e;
-  const bool told = options_.sampler == SamplerKind::kDamon;
+  const bool told = samples(options_.sampler);
   if (e.ok() && (hide || (told && nodes_.count() < 2))) notice_ = Notice::kNoChain;
-  if (e.ok() && told && nodes_.count() > 1 && !use_sampler()) no_sampler_ = why_no_sampler();
+  const bool chain = nodes_.count() > 1;
+  if (e.ok() && told && chain) use_asked_sampler();
   const bool useful = interleave_.whole() || (nodes_.active() && !hide);
   if (e.ok() || options_.sampler == SamplerKind::kPark || !useful) return e;
   core_.only_user_only = true;
   if (use_protection().failed()) return e;
   not_parked_ = e;
-  // Nothing else tells what is hot here, and whoever names a chain of nodes wants it used. Where
-  // pages can be parked DAMON is not taken unasked: it is the machine's, one process can have it.
-  const bool sampled = nodes_.count() > 1 && use_sampler();
+  // Nothing else tells what is hot here, and whoever names a chain of nodes wants it used.
+  const bool sampled = chain && ((told && use_asked_sampler()) || use_any_sampler());
   notice_ = sampled ? Notice::kToldOnly : Notice::kNotParked;
-  if (!sampled && told) no_sampler_ = why_no_sampler();
   return kOk;
 }
 
 // Nothing is placed by a sampler where all pages have their place, or in the child of a process
-// that is being sampled.
+// that DAMON looks at.
 const char* Background::why_no_sampler() const {
-  const bool by_heat = options_.policy.kind == PolicyKind::kHotset;
-  return by_heat ? damon_.why_not() : "this policy does not go by what is hot";
+  if (options_.policy.kind != PolicyKind::kHotset) {
+    return "this policy does not go by what is hot";
+  }
+  return options_.sampler == SamplerKind::kPerf ? perf_.why_not() : damon_.why_not();
 }
 
-bool Background::use_sampler() {
-  if (options_.policy.kind != PolicyKind::kHotset || damon_.left_to_parent()) return false;
+bool Background::use_sampler(SamplerKind kind) {
+  if (options_.policy.kind != PolicyKind::kHotset) return false;
   const Nanos now = core_.ops.now();
-  const SampledBlocks blocks = node_loop_.blocks_in_use();
-  if (damon_.begin(os::process_id(), blocks, options_.hint_budget, now).failed()) return false;
-  node_loop_.use_sampler(damon_);
+  if (kind == SamplerKind::kPerf) {
+    if (perf_.begin(options_.hint_budget, now).failed()) return false;
+    node_loop_.use_sampler(perf_);
+  } else {
+    if (damon_.left_to_parent()) return false;
+    const SampledBlocks blocks = node_loop_.blocks_in_use();
+    if (damon_.begin(os::process_id(), blocks, options_.hint_budget, now).failed()) return false;
+    node_loop_.use_sampler(damon_);
+  }
+  used_sampler_ = kind;
   return true;
+}
+
+bool Background::use_asked_sampler() {
+  if (use_sampler(options_.sampler)) return true;
+  no_sampler_ = why_no_sampler();
+  return false;
+}
+
+// Where pages can be parked none is taken unasked: DAMON is the machine's, one process can have it,
+// and what perf tells is less.
+bool Background::use_any_sampler() {
+  return use_sampler(SamplerKind::kDamon) || use_sampler(SamplerKind::kPerf);
 }
 
 // No userfaultfd: pages are hidden where they are, by the threads that the engine has anyway.
@@ -186,9 +211,13 @@ Errno Background::use_protection() {
 // One line, if it is not as the options ask. By a thread that has the application's descriptors.
 void Background::give_notice() const {
   char line[768];
+  char asked[16];
+  TextWriter name(asked, sizeof asked);
+  config::write_value(OptionId::kSampler, options_.sampler, name);
+  name.finish();
   if (no_sampler_ != nullptr && no_sampler_[0] != '\0') {
     std::snprintf(line, sizeof line,
-                  "heaptier: HEAPTIER_SAMPLER=damon: %s; it is as with HEAPTIER_SAMPLER=auto\n",
+                  "heaptier: HEAPTIER_SAMPLER=%s: %s; it is as with HEAPTIER_SAMPLER=auto\n", asked,
                   no_sampler_);
     os::write_text(line);
   }
@@ -200,15 +229,17 @@ void Background::give_notice() const {
       std::snprintf(line, sizeof line,
                     "heaptier: HEAPTIER_SAMPLER=%s needs a chain of memory nodes (HEAPTIER_TIERS); "
                     "pages are parked instead\n",
-                    options_.sampler == SamplerKind::kDamon ? "damon" : "protnone");
+                    asked);
       os::write_text(line);
       return;
     case Notice::kToldOnly:
       std::snprintf(line, sizeof line,
-                    "heaptier: pages cannot be parked here (%s): memory is placed by what DAMON "
+                    "heaptier: pages cannot be parked here (%s): memory is placed by what %s "
                     "tells%s\n",
-                    std::strerror(not_parked_.code), store ? "; nothing is compressed" : "");
-      if (store || options_.sampler == SamplerKind::kAuto) os::write_text(line);
+                    std::strerror(not_parked_.code),
+                    used_sampler_ == SamplerKind::kPerf ? "perf" : "DAMON",
+                    store ? "; nothing is compressed" : "");
+      if (store || options_.sampler != used_sampler_) os::write_text(line);
       return;
     case Notice::kNoStore:
       os::write_text(
@@ -527,6 +558,7 @@ void Background::retired_round() {
   drain_.end_all();
   interleave_.stop();
   damon_.stop();
+  perf_.stop();
   control_.close();
 }
 

@@ -25,6 +25,7 @@
 #include "runtime/os/kernel_files.h"
 #include "runtime/os/kernel_nodes.h"
 #include "runtime/sampling/damon_sampler.h"
+#include "runtime/sampling/perf_sampler.h"
 #include "runtime/tiering_loop.h"
 #include "runtime/tiers/zpool.h"
 #include "uffd/fault_loop.h"
@@ -134,7 +135,10 @@ class Background final : public LoopHost, private SlotMover {
   // The background thread's.
   Drain& drain() { return drain_; }
   const Interleave& interleave() const { return interleave_; }
-  const DamonSampler& sampler() const { return damon_; }
+  void read_samplers(StatsSnapshot* out) const {
+    damon_.read(out);
+    perf_.read(out);
+  }
   LoopStats fault_stats() const { return faults_.running() ? faults_.stats() : LoopStats{}; }
   Nanos cpu_time() const { return {cpu_time_.load(std::memory_order_relaxed)}; }
   Source source() const { return source_; }
@@ -166,7 +170,9 @@ class Background final : public LoopHost, private SlotMover {
   Errno open_port();
   Errno use_userfaultfd();
   Errno use_protection();
-  bool use_sampler();
+  bool use_sampler(SamplerKind kind);
+  bool use_asked_sampler();
+  bool use_any_sampler();
   const char* why_no_sampler() const;
   void give_notice() const;
   Errno start_faults(bool in_child);
@@ -221,6 +227,8 @@ class Background final : public LoopHost, private SlotMover {
   NodeLoop node_loop_{core_, migration_, options_, *this};
   KernelEvents events_;
   DamonSampler damon_{kernel_files(), events_, core_.stats};
+  KernelThreadEvents thread_events_;
+  PerfSampler perf_{kernel_files(), thread_events_, core_.stats};
   LimitWatch limit_;
   bool pressed_ = false;
   Nanos next_books_{};
@@ -250,7 +258,8 @@ class Background final : public LoopHost, private SlotMover {
   enum class Notice : std::uint8_t { kNone, kNoChain, kNoStore, kNotParked, kToldOnly };
   Notice notice_ = Notice::kNone;
   Errno not_parked_{};
-  const char* no_sampler_ = nullptr;  // why HEAPTIER_SAMPLER=damon cannot be had
+  const char* no_sampler_ = nullptr;               // why the one that was asked for cannot be had
+  SamplerKind used_sampler_ = SamplerKind::kAuto;  // kDamon or kPerf, once one tells
   // Futex: 0 run, 1 asked to stand still, 2 standing still.
   std::atomic<std::uint32_t> still_{0};
   bool in_child_ = false;

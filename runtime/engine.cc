@@ -574,7 +574,7 @@ void Engine::snapshot(StatsSnapshot* out) {
   out->budget_bytes = bg->loop().watermarks().fast_bytes;
   out->stuck_bytes = bg->loop().stuck_bytes();
   bg->interleave().read(out);
-  bg->sampler().read(out);
+  bg->read_samplers(out);
   if (core.nodes != nullptr) {
     out->nodes_lost = core.nodes->lost();
     out->nodes_slow_pages = bg->node_loop().slow_pages();

@@ -109,6 +109,7 @@ void Background::sleep_in_child(bool stacks_reclaimed) {
   in_child_ = false;
   control_.forget();
   damon_.forget();
+  perf_.forget();
   core_.port = nullptr;
   cpu_time_.store(0, std::memory_order_relaxed);
   // The parent's descriptors are in a table of its threads' own and not here, but where application

@@ -71,6 +71,30 @@ void NodeLoop::told(std::uintptr_t start, std::uintptr_t end, std::uint32_t look
   }
 }
 
+void NodeLoop::used(std::uintptr_t address, std::uint64_t times) {
+  const std::uintptr_t at = address - core_.space.base();
+  if (at >= core_.space.bytes()) return;
+  const std::size_t b = at / kPageblockSize;
+  if (b >= view_.blocks.size() || blocks_[b].pages() == 0) return;
+  blocks_[b].uses.add(times);
+  uses_.seen += 1;
+  uses_.uses += static_cast<float>(times);
+}
+
+// Time in which nobody used anything that was seen makes nothing cold.
+void NodeLoop::counted(Nanos now) {
+  if (counted_at_.v == 0) counted_at_ = last_;
+  if (uses_.seen <= 0) return;
+  const Nanos since = std::min(now - counted_at_, seconds(1));
+  std::uint32_t blocks = 0;
+  for (const PlacedBlock& b : view_.blocks) blocks += b.pages() != 0 ? 1 : 0;
+  const auto share = static_cast<float>(std::max(blocks, 1U));
+  const UseShare average{since, uses_.seen / share, uses_.uses / share};
+  for (PlacedBlock& b : view_.blocks) b.uses.pass(average);
+  uses_ = {};
+  counted_at_ = now;
+}
+
 // It may end within a round and between two: in a forked child, at exit. What it has told is not
 // what watching finds out then, and the blocks that it is about need not be managed.
 void NodeLoop::see_whether_told() {
@@ -81,6 +105,7 @@ void NodeLoop::see_whether_told() {
     v.above.forget();
     v.below.forget();
     v.heat.forget();
+    v.uses.forget();
     v.wanted = Wanted::kNone;
     v.dense = v.suspect = v.split = false;
   }

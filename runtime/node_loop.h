@@ -59,6 +59,8 @@ class NodeLoop final : private HeatSink {
 
   void told(std::uintptr_t start, std::uintptr_t end, std::uint32_t looks, std::uint32_t used,
             Nanos each) override;
+  void used(std::uintptr_t address, std::uint64_t times) override;
+  void counted(Nanos now) override;
   void see_whether_told();
   bool take_charge(BlockIndex b);
   void look(Nanos now);
@@ -86,6 +88,9 @@ class NodeLoop final : private HeatSink {
   LoopHost& host_;
   PlacementPolicy policy_;
   Sampler* sampler_ = nullptr;
+
+  UseShare uses_{};  // of all blocks, not yet counted()
+  Nanos counted_at_{};
 
   PlacedBlock* blocks_ = nullptr;
   Notes* notes_ = nullptr;

@@ -33,7 +33,8 @@ std::string without_parking(const HostFacts& facts) {
       "nothing is compressed; with a chain of nodes (--tiers) memory is moved when asked, and "
       "placed "
       "with --sampler protnone";
-  return facts.no_damon.empty() ? left + ", or without it by what DAMON tells" : left;
+  if (facts.no_damon.empty()) return left + ", or without it by what DAMON tells";
+  return facts.no_perf.empty() ? left + ", or without it by what perf tells" : left;
 }
 
 Finding fault_source(const HostFacts& facts) {
@@ -95,8 +96,12 @@ Finding samplers(const HostFacts& facts) {
                      facts.uffd.source != Source::kUserModeOnly && facts.uffd.features.move;
   if (parks) has = "park, " + has;
   if (!parks) lacks += "; not park: see userfaultfd";
-  if (facts.no_damon.empty()) has += ", damon";
-  if (!facts.no_damon.empty()) lacks += "; not damon: " + facts.no_damon;
+  const auto tell = [&](const std::string& name, const std::string& why_not) {
+    if (why_not.empty()) has += ", " + name;
+    if (!why_not.empty()) lacks += "; not " + name + ": " + why_not;
+  };
+  tell("damon", facts.no_damon);
+  tell("perf", facts.no_perf);
   return {"samplers", Grade::kOk, has + lacks, ""};
 }
 

@@ -16,6 +16,7 @@
 #include "runtime/os/kernel_memory.h"
 #include "runtime/os/process.h"
 #include "runtime/sampling/damon.h"
+#include "runtime/sampling/perf_sampler.h"
 
 namespace heaptier::cli {
 namespace {
@@ -92,6 +93,14 @@ std::string why_no_damon() {
   return "";
 }
 
+std::string why_no_perf() {
+  KernelThreadEvents events;
+  Stats none;
+  PerfSampler perf(kernel_files(), events, none);
+  AccessEvents what;
+  return perf.look(&what).failed() ? perf.why_not() : "";
+}
+
 HostFacts read_host() {
   HostFacts facts;
   utsname names{};
@@ -106,6 +115,7 @@ HostFacts read_host() {
   facts.process_vm_readv = kernel.abilities().process_vm_readv;
 
   facts.no_damon = why_no_damon();
+  facts.no_perf = why_no_perf();
   facts.thp_enabled = chosen_word(file_text("/sys/kernel/mm/transparent_hugepage/enabled"));
   facts.overcommit = file_number("/proc/sys/vm/overcommit_memory", -1);
   facts.max_map_count = file_number("/proc/sys/vm/max_map_count", std::uint64_t{0});

@@ -24,6 +24,7 @@ struct HostFacts {
   bool process_vm_readv = false;
 
   std::string no_damon;  // why DAMON cannot be had; empty: it can
+  std::string no_perf;   // the same of samples of memory accesses
 
   std::string thp_enabled;  // "always", "madvise", "never"; empty: the kernel has no THP
   int overcommit = -1;      // vm.overcommit_memory; -1: unknown

@@ -1,4 +1,4 @@
-// A file of the kernel's, line by line, in memory of the stack.
+// A file of the kernel's, line by line, in memory of the stack; and a folder, name by name.
 #pragma once
 
 #include <cstddef>
@@ -53,6 +53,23 @@ Errno each_line(FileTree& files, const char* path, F&& line) {
   const Errno result = files.read(path, lines);
   if (result.ok()) lines.finish();
   return result;
+}
+
+// Calls name(text) for every name in the folder.
+template <class F>
+Errno each_name(FileTree& files, const char* path, F&& name) {
+  class Names final : public TextSink {
+   public:
+    explicit Names(F& each) : name_(each) {}
+    bool take(std::string_view piece) override {
+      name_(piece);
+      return true;
+    }
+
+   private:
+    F& name_;
+  } names(name);
+  return files.list(path, names);
 }
 
 }  // namespace heaptier

@@ -42,7 +42,8 @@ constexpr Word<FaultMode> kFaultModes[] = {{"handler", FaultMode::kHandler},
 constexpr Word<SamplerKind> kSamplers[] = {{"auto", SamplerKind::kAuto},
                                            {"park", SamplerKind::kPark},
                                            {"protnone", SamplerKind::kProtnone},
-                                           {"damon", SamplerKind::kDamon}};
+                                           {"damon", SamplerKind::kDamon},
+                                           {"perf", SamplerKind::kPerf}};
 constexpr Word<ControlMode> kControlModes[] = {{"on", ControlMode::kOn},
                                                {"off", ControlMode::kOff}};
 constexpr Word<bool> kSwitches[] = {{"0", false}, {"1", true}};

@@ -94,9 +94,9 @@ struct PolicySpec {
 enum class HugeMode : std::uint8_t { kAuto, kAlways, kNever };
 enum class FaultMode : std::uint8_t { kHandler, kInline };
 // How a page is made to tell of its next touch: kAuto, parked where the host allows that, else
-// hidden (protection.h) where the application has said that no system call touches it. kDamon: it
-// is not, the kernel tells what is used (sampling/damon.h).
-enum class SamplerKind : std::uint8_t { kAuto, kPark, kProtnone, kDamon };
+// hidden (protection.h) where the application has said that no system call touches it. kDamon,
+// kPerf: it is not, the kernel or the processor tells what is used (sampling/).
+enum class SamplerKind : std::uint8_t { kAuto, kPark, kProtnone, kDamon, kPerf };
 enum class ControlMode : std::uint8_t { kOn, kOff };
 
 struct CodecSpec {

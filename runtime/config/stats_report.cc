@@ -304,11 +304,18 @@ void put_sampling(TextWriter& out, const StatsSnapshot& s) {
   out.put("reports ");
   out.put_number(s.sampler_reports);
   put_count(out, "lost", s.sampler_lost);
-  put_count(out, "regions", s.sampler_regions);
-  out.put(", a look every ");
-  put_seconds(out, s.sampler_look_ns);
-  out.put("; CPU of the kernel's thread ");
-  put_seconds(out, s.sampler_cpu_ns);
+  if (s.sampler_look_ns != 0) {
+    put_count(out, "regions", s.sampler_regions);
+    out.put(", a look every ");
+    put_seconds(out, s.sampler_look_ns);
+    out.put("; CPU of the kernel's thread ");
+    put_seconds(out, s.sampler_cpu_ns);
+  } else {
+    put_count(out, "throttled", s.sampler_throttled);
+    put_count(out, "threads", s.sampler_threads);
+    put_count(out, "left out", s.sampler_left_out);
+    put_count(out, "a second of each", s.sampler_rate);
+  }
   put_count(out, "times started", s.sampler_starts);
   put_count(out, "given up", s.sampler_fallbacks);
   out.put('\n');

@@ -12,7 +12,14 @@ class KernelEvents final : public EventPort {
   void forget() override;
 
  private:
-  void* memory_ = nullptr;
+  EventRing ring_;
+};
+
+class KernelThreadEvents final : public ThreadEventPort {
+ public:
+  Errno open(const AccessEvent& event, SamplePace pace, int thread, std::size_t bytes,
+             EventRing* ring) override;
+  void close(EventRing* ring) override;
 };
 
 }  // namespace heaptier

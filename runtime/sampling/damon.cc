@@ -4,6 +4,7 @@
 #include <cstdio>
 #include <cstring>
 
+#include "runtime/base/first_line.h"
 #include "runtime/base/lines.h"
 #include "runtime/sampling/event_records.h"
 
@@ -21,24 +22,6 @@ constexpr const char* kProcess =
 // Where tracefs is mounted, by systemd or of old.
 constexpr const char* kTracing[] = {"/sys/kernel/tracing", "/sys/kernel/debug/tracing"};
 constexpr std::size_t kPath = 160;
-
-class FirstLine final : public TextSink {
- public:
-  bool take(std::string_view piece) override {
-    const std::size_t n = std::min(piece.size(), sizeof text_ - size_);
-    std::memcpy(text_ + size_, piece.data(), n);
-    size_ += n;
-    return size_ < sizeof text_;
-  }
-  std::string_view line() const {
-    const std::string_view all(text_, size_);
-    return all.substr(0, all.find('\n'));
-  }
-
- private:
-  char text_[64];
-  std::size_t size_ = 0;
-};
 
 bool first_line_is(FileTree& files, const char* path, std::string_view text) {
   FirstLine line;
@@ -79,14 +62,6 @@ Errno Damon::refuse(Errno e, const char* why) {
   return e.failed() ? e : Errno{EIO};
 }
 
-bool Damon::number(const char* path, std::uint64_t* out) {
-  FirstLine line;
-  if (files_.read(path, line).failed()) return false;
-  const std::string_view text = line.line();
-  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), *out);
-  return error == std::errc{} && end == text.data() + text.size();
-}
-
 Errno Damon::order(const char* file, const char* text) {
   char path[kPath];
   std::snprintf(path, sizeof path, "%s%s", kAdmin, file);
@@ -104,7 +79,7 @@ Errno Damon::find_tracepoint() {
     char path[kPath];
     std::uint64_t id = 0;
     std::snprintf(path, sizeof path, "%s/events/damon/damon_aggregated/id", root);
-    if (!number(path, &id) || id == 0 || id > UINT32_MAX) continue;
+    if (!read_number(files_, path, &id) || id == 0 || id > UINT32_MAX) continue;
     Layout layout;
     std::snprintf(path, sizeof path, "%s/events/damon/damon_aggregated/format", root);
     const auto note = [&](std::string_view line) {
@@ -131,7 +106,7 @@ bool Damon::stale(std::uint64_t kdamond, int process) {
   std::uint64_t target = 0;
   std::snprintf(path, sizeof path, "%s%llu/contexts/0/targets/0/pid_target", kAdmin,
                 static_cast<unsigned long long>(kdamond));
-  if (!number(path, &target) || target == 0) return false;
+  if (!read_number(files_, path, &target) || target == 0) return false;
   if (target == static_cast<std::uint64_t>(process)) return true;
   std::snprintf(path, sizeof path, "%s%llu/state", kAdmin,
                 static_cast<unsigned long long>(kdamond));
@@ -140,7 +115,7 @@ bool Damon::stale(std::uint64_t kdamond, int process) {
 
 Errno Damon::look_for_others(int process) {
   std::uint64_t kdamonds = 0;
-  if (!number(kCount, &kdamonds)) {
+  if (!read_number(files_, kCount, &kdamonds)) {
     return refuse({EACCES}, "DAMON is for root: /sys/kernel/mm/damon/admin cannot be read");
   }
   constexpr std::uint64_t kMost = 64;
@@ -210,7 +185,7 @@ Errno Damon::turn_on(int process) {
   process_ = process;
   std::uint64_t thread = 0;
   // Who did the same at the same time may have written over what we had.
-  if (!number(kThread, &thread) || thread == 0 || thread > INT32_MAX || !runs()) {
+  if (!read_number(files_, kThread, &thread) || thread == 0 || thread > INT32_MAX || !runs()) {
     return refuse({EBUSY}, "somebody else uses DAMON");
   }
   const Errno e = events_.open_tracepoint(tracepoint_, static_cast<int>(thread), &ring_);
@@ -242,7 +217,7 @@ Errno Damon::start(int process, const DamonPace& pace, std::span<const SampledRa
 
 bool Damon::runs() {
   std::uint64_t target = 0;
-  return process_ != 0 && number(kProcess, &target) &&
+  return process_ != 0 && read_number(files_, kProcess, &target) &&
          target == static_cast<std::uint64_t>(process_) && first_line_is(files_, kStateFile, "on");
 }
 
@@ -266,9 +241,9 @@ void Damon::stop() {
   if (process_ == 0) return;
   std::uint64_t target = 0;
   std::uint64_t kdamonds = 0;
-  const bool described = number(kProcess, &target);
+  const bool described = read_number(files_, kProcess, &target);
   const bool ours =
-      number(kCount, &kdamonds) && kdamonds == 1 &&
+      read_number(files_, kCount, &kdamonds) && kdamonds == 1 &&
       (target == static_cast<std::uint64_t>(process_) || (!named_ && (!described || target == 0)));
   // The kernel does not wait for whoever is at these files at the same moment. What it will not end
   // ends with the process.

@@ -86,7 +86,6 @@ class Damon {
   Errno order(const char* file, std::uint64_t number);
   Errno describe(int process, const DamonPace& pace, std::span<const SampledRange> ranges);
   Errno turn_on(int process);
-  bool number(const char* path, std::uint64_t* out);
   static std::uint64_t value(const unsigned char* body, const Field& field);
   bool decode(const unsigned char* body, std::size_t bytes, DamonRegion* out) const;
   std::uint64_t drain(void (*take)(void*, const DamonRegion&), void* sink);

@@ -18,13 +18,15 @@ struct EventRecord {
   std::size_t bytes = 0;
 };
 inline constexpr std::uint32_t kRecordLost = 2;
+inline constexpr std::uint32_t kRecordThrottle = 5;
 inline constexpr std::uint32_t kRecordSample = 9;
 
 struct RecordTally {
   std::uint64_t samples = 0;
-  std::uint64_t lost = 0;     // nobody had read in time: as the kernel counts them
-  std::uint64_t skipped = 0;  // of another kind, or longer than any that is wanted
-  bool broken = false;        // what is in the ring makes no sense: all of it was left
+  std::uint64_t lost = 0;       // nobody had read in time: as the kernel counts them
+  std::uint64_t throttled = 0;  // times the kernel stopped for a moment what came too often
+  std::uint64_t skipped = 0;    // of another kind, or longer than any that is wanted
+  bool broken = false;          // what is in the ring makes no sense: all of it was left
 };
 
 // Copies what is in the ring from `at` on.
@@ -72,6 +74,8 @@ RecordTally read_records(const EventRing& ring, Sample sample) {
       std::uint64_t lost = 0;
       std::memcpy(&lost, body + sizeof lost, sizeof lost);  // after the event's number
       tally.lost += lost;
+    } else if (header.type == kRecordThrottle) {
+      ++tally.throttled;
     } else {
       ++tally.skipped;
     }

@@ -1,5 +1,6 @@
 // Who tells how often parts of the heap are used, without their being parked or hidden for it. What
-// it tells becomes the heat of pageblocks (policies/told_heat.h).
+// it tells becomes the heat of pageblocks (policies/told_heat.h, policies/counted_heat.h). It tells
+// in one of two ways: of looks at a range, or of single uses.
 //
 // Thread rule: the background thread, unless said otherwise.
 #pragma once
@@ -26,6 +27,10 @@ class HeatSink {
   // [start, end) was looked at so often, each time after so long; and was found used.
   virtual void told(std::uintptr_t start, std::uintptr_t end, std::uint32_t looks,
                     std::uint32_t used, Nanos each) = 0;
+  // One use was seen, at random, of so many that there were; the address may be anybody's.
+  virtual void used(std::uintptr_t address, std::uint64_t times) = 0;
+  // Those were all until now.
+  virtual void counted(Nanos now) = 0;
 
  protected:
   ~HeatSink() = default;

@@ -37,19 +37,6 @@ class Text final : public TextSink {
   std::size_t length_ = 0;
 };
 
-template <class F>
-class Names final : public TextSink {
- public:
-  explicit Names(F name) : name_(name) {}
-  bool take(std::string_view piece) override {
-    name_(piece);
-    return true;
-  }
-
- private:
-  F name_;
-};
-
 // "node12" and prefix "node": 12.
 bool numbered(std::string_view name, std::string_view prefix, std::uint64_t* out) {
   return name.starts_with(prefix) && parse_decimal(config::tail(name, prefix.size()), out);
@@ -187,13 +174,12 @@ class Reader {
       figure(&figures.write_bandwidth_mbs, node, access, "write_bandwidth");
       if (!figures.has_latency()) continue;
       Path path;
-      Names names([&](std::string_view name) {
+      (void)each_name(files_, join(path, kNodes, "node", node, access), [&](std::string_view name) {
         std::uint64_t initiator = 0;
         if (numbered(name, "node", &initiator) && initiator < kMaxNodes) {
           figures.initiators.add(static_cast<unsigned>(initiator));
         }
       });
-      (void)files_.list(join(path, kNodes, "node", node, access), names);
       out_.nodes[node].access = figures;
       return;
     }
@@ -208,7 +194,7 @@ class Reader {
   }
 
   void kernel_tiers() {
-    Names names([&](std::string_view name) {
+    (void)each_name(files_, kTiers, [&](std::string_view name) {
       std::uint64_t tier = 0;
       Text text;
       NodeSet nodes;
@@ -220,13 +206,12 @@ class Reader {
         out_.nodes[node].kernel_tier = static_cast<std::uint32_t>(tier);
       }
     });
-    (void)files_.list(kTiers, names);
   }
 
   // A dax device that the kmem driver has is memory of its target node; below an NVDIMM bus it is
   // persistent memory, anywhere else (hmem, cxl) it is not.
   void nvdimms() {
-    Names names([&](std::string_view name) {
+    (void)each_name(files_, kDax, [&](std::string_view name) {
       Path path;
       Text text;
       char link[256];
@@ -240,7 +225,6 @@ class Reader {
       if (files_.link(join(path, kDax, name), link, sizeof link).failed()) return;
       if (std::strstr(link, "/ndbus") != nullptr) out_.nodes[node].nvdimm = true;
     });
-    (void)files_.list(kDax, names);
   }
 
   void limits() {

@@ -72,13 +72,17 @@ TEST(Doctor, WithoutUserfaultfdTieringDoesNotWorkAndTheFixIsTheProbesRemedy) {
 
 TEST(Doctor, SaysWhichSamplersThereAreAndWhyNot) {
   HostFacts facts = good_host();
-  EXPECT_EQ(about(examine(facts), "samplers").meaning, "park, protnone, damon");
+  EXPECT_EQ(about(examine(facts), "samplers").meaning, "park, protnone, damon, perf");
+  facts.no_perf = "perf_event_open is refused";
+  EXPECT_EQ(about(examine(facts), "samplers").meaning,
+            "park, protnone, damon; not perf: perf_event_open is refused");
+  facts.no_perf.clear();
   facts.no_damon = "DAMON is for root";
   EXPECT_EQ(about(examine(facts), "samplers").meaning,
-            "park, protnone; not damon: DAMON is for root");
+            "park, protnone, perf; not damon: DAMON is for root");
   facts.uffd.features.move = false;
   EXPECT_EQ(about(examine(facts), "samplers").meaning,
-            "protnone; not park: see userfaultfd; not damon: DAMON is for root");
+            "protnone, perf; not park: see userfaultfd; not damon: DAMON is for root");
   EXPECT_TRUE(about(examine(facts), "samplers").fix.empty()) << "none of them is needed";
 }
 

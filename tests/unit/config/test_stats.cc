@@ -248,6 +248,25 @@ TEST(Report, ErrorsAreNamed) {
   EXPECT_NE(text_of(s).find("  errors    move 2, scan 1\n"), std::string::npos) << text_of(s);
 }
 
+TEST(Report, SaysWhatASamplerToldInItsWords) {
+  StatsSnapshot s{};
+  s.wakeups = 1;
+  s.sampler_starts = 1;
+  s.sampler_reports = 77;
+  s.sampler_threads = 3;
+  s.sampler_rate = 1250;
+  s.sampler_left_out = 2;
+  std::string text = text_of(s);
+  EXPECT_NE(text.find("reports 77, threads 3, left out 2, a second of each 1250, times started 1"),
+            std::string::npos)
+      << text;
+  s.sampler_threads = s.sampler_rate = s.sampler_left_out = 0;
+  s.sampler_regions = 9;
+  s.sampler_look_ns = 20'000'000;
+  text = text_of(s);
+  EXPECT_NE(text.find("reports 77, regions 9, a look every 0.020 s"), std::string::npos) << text;
+}
+
 TEST(Json, HasEveryNameWithItsValue) {
   StatsSnapshot s;
   std::uint64_t n = 1000;

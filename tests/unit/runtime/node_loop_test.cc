@@ -39,6 +39,30 @@ class FakeSampler final : public Sampler {
   void stop() override { goes_on = false; }
 };
 
+// Sees uses, and not looks.
+class CountingSampler final : public Sampler {
+ public:
+  bool goes_on = true;
+  std::uintptr_t base = 0;
+  unsigned seen[2] = {0, 0};  // in a round, by block
+  int anywhere = 0;           // and of what is not the heap's
+
+  bool tells() const override { return goes_on; }
+  void round(const SampledBlocks& blocks, Nanos now, HeatSink& sink) override {
+    for (std::uintptr_t b = 0; b < 2; ++b) {
+      for (unsigned i = 0; i < seen[b]; ++i) sink.used(base + b * kPageblockSize + 64 * i, 100);
+    }
+    for (int i = 0; i < anywhere; ++i) {
+      for (const std::uintptr_t at : {std::uintptr_t{64}, blocks.base - 1, ~std::uintptr_t{0},
+                                      base + 2 * kPageblockSize, base + (kPageblockSize << 9)}) {
+        sink.used(at, UINT64_MAX);
+      }
+    }
+    sink.counted(now);
+  }
+  void stop() override { goes_on = false; }
+};
+
 class Host final : public LoopHost {
  public:
   bool between_steps() override { return true; }
@@ -81,6 +105,18 @@ class ToldLoop : public testing::Test {
     }
     return n;
   }
+  void expect_only_the_first_at_home() {
+    EXPECT_EQ(on_node(0, 0), 512) << "what is hot stays";
+    EXPECT_EQ(on_node(2, 1), 512) << "what is cold goes";
+    EXPECT_EQ(h_.stats.nodes_demoted.get(), 512U);
+  }
+  void expect_them_exchanged() {
+    EXPECT_EQ(on_node(0, 1), 512) << "what has become hot comes up";
+    EXPECT_EQ(on_node(2, 0), 512) << "and what has become cold makes room";
+    EXPECT_EQ(h_.stats.nodes_promoted.get(), 512U);
+    EXPECT_EQ(h_.stats.pages_parked.get(), 0U) << "without anything being parked";
+    h_.check_all();
+  }
 
   SmallHeap h_;
   FakeNodes nodes_;
@@ -95,17 +131,11 @@ TEST_F(ToldLoop, BlocksGoWhereTheirHeatBelongs) {
   sampler_.used[0] = 20;
   run(20);
   EXPECT_EQ(sampler_.asked, 2U);
-  EXPECT_EQ(on_node(0, 0), 512) << "what is hot stays";
-  EXPECT_EQ(on_node(2, 1), 512) << "what is cold goes";
-  EXPECT_EQ(h_.stats.nodes_demoted.get(), 512U);
+  expect_only_the_first_at_home();
   sampler_.used[0] = 0;
   sampler_.used[1] = 20;
   run(60);
-  EXPECT_EQ(on_node(0, 1), 512) << "what has become hot comes up";
-  EXPECT_EQ(on_node(2, 0), 512) << "and what has become cold makes room";
-  EXPECT_EQ(h_.stats.nodes_promoted.get(), 512U);
-  EXPECT_EQ(h_.stats.pages_parked.get(), 0U) << "without anything being parked";
-  h_.check_all();
+  expect_them_exchanged();
 }
 
 TEST_F(ToldLoop, WhereNothingCanBeParkedNobodyHasToServeFaults) {
@@ -138,6 +168,46 @@ TEST_F(ToldLoop, WhenItTellsNoMoreThePagesAreAskedAgain) {
   sampler_.stop();
   run(20);
   EXPECT_EQ(sampler_.rounds, rounds);
+  EXPECT_GT(h_.stats.pages_parked.get(), 0U);
+  h_.check_all();
+}
+
+class CountedLoop : public ToldLoop {
+ protected:
+  CountedLoop() {
+    counting_.base = h_.home(0);
+    loop_.use_sampler(counting_);
+  }
+  CountingSampler counting_;
+};
+
+TEST_F(CountedLoop, BlocksGoWhereTheirHeatBelongs) {
+  counting_.seen[0] = 20;
+  run(20);
+  expect_only_the_first_at_home();
+  counting_.seen[0] = 0;
+  counting_.seen[1] = 20;
+  counting_.anywhere = 3;
+  run(60);
+  expect_them_exchanged();
+}
+
+TEST_F(CountedLoop, WhereNothingIsSeenNothingIsKnown) {
+  counting_.anywhere = 5;
+  run(200);
+  EXPECT_EQ(nodes_.move_calls, 0U);
+  counting_.seen[0] = 1;
+  run(3);
+  EXPECT_EQ(nodes_.move_calls, 0U) << "three are too few";
+  run(30);
+  EXPECT_EQ(on_node(2, 1), 512);
+}
+
+TEST_F(CountedLoop, WhenItTellsNoMoreThePagesAreAskedAgain) {
+  counting_.seen[0] = 20;
+  run(20);
+  counting_.stop();
+  run(20);
   EXPECT_GT(h_.stats.pages_parked.get(), 0U);
   h_.check_all();
 }

@@ -63,7 +63,8 @@ TEST_F(Records, WhatWasLostIsCountedAndOthersAreSkipped) {
   const RecordTally tally = read();
   EXPECT_EQ(tally.lost, 21U);
   EXPECT_EQ(tally.samples, 1U);
-  EXPECT_EQ(tally.skipped, 3U);
+  EXPECT_EQ(tally.throttled, 1U);
+  EXPECT_EQ(tally.skipped, 2U);
   EXPECT_FALSE(tally.broken);
 }
 
