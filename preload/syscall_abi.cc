@@ -1,6 +1,7 @@
 // syscall(2) as a function: programs that go round libc's wrappers mostly go through it. What
 // changes mappings or makes processes is led to the wrappers, which tell the engine, and so is what
-// becomes of a signal that is heaptier's; everything else is the kernel's, at once.
+// becomes of a signal that is heaptier's; it is told of memory policies, too, which libnuma asks
+// for by this function; everything else is the kernel's, at once.
 #include <sys/syscall.h>
 #include <sys/types.h>
 
@@ -94,6 +95,13 @@ AddressRange top_of_stack(void* stack) {
   next_clone.look_up();
 }
 
+// By the mode of set_mempolicy: anything but the kernel's own way (MPOL_DEFAULT, MPOL_LOCAL).
+bool places_memory(int mode) {
+  constexpr int kFlags = 7 << 13;  // MPOL_MODE_FLAGS
+  constexpr int kLocal = 4;
+  return (mode & ~kFlags) != 0 && (mode & ~kFlags) != kLocal;
+}
+
 bool stands_aside() {
   return !boot() || mode() == Mode::kNext;
 }
@@ -157,7 +165,13 @@ extern "C" __attribute__((visibility("default"))) long syscall(long number, ...)
       break;
   }
   if (!makes_process(number, a, b) || stands_aside()) {
-    return next_syscall.call(number, a, b, c, d, e, f);
+    const long result = next_syscall.call(number, a, b, c, d, e, f);
+    if (number == SYS_set_mempolicy && result == 0 && places_memory(static_cast<int>(a)) &&
+        !stands_aside()) {
+      heaptier::ErrnoKeeper keep;
+      heaptier::engine().let_threads_place();
+    }
+    return result;
   }
   before_fork();
   const long child = next_syscall.call(number, a, b, c, d, e, f);

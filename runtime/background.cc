@@ -98,6 +98,10 @@ Errno Background::prepare() {
     loop_.serve_the_limit_alone();
     if (e = node_loop_.init(); e.failed()) return e;
   }
+  // Between equals it goes the same way as we do.
+  if (nodes_.count() > 1 && !engine().threads_place()) {
+    balancing_.keep_off(options_.tiers, {core_.space.base(), core_.space.bytes()});
+  }
   if (options_.policy.kind == PolicyKind::kInterleave) begin_interleaving();
   stack_bytes_ = kStackBytes;
   shards_ = shards_for(options_);
@@ -462,6 +466,14 @@ int Background::serve(const Asked& asked) {
   return 0;
 }
 
+// The caller may be anywhere, in a signal handler even, and hold what the thread waits for.
+void Background::await_heeded() {
+  constexpr Nanos kLongest = millis(100);
+  if (!balancing_.kept_off()) return;
+  kick();
+  balancing_.await_lifted(kLongest);
+}
+
 void Background::await_registration() {
   // As long as one batch of demotions may take on a busy machine.
   constexpr Nanos kLongest = millis(20);
@@ -557,6 +569,7 @@ void Background::retired_round() {
   core_.low_pages.store(UINT64_MAX, std::memory_order_relaxed);
   drain_.end_all();
   interleave_.stop();
+  balancing_.lift(core_.ops.now(), *this);
   damon_.stop();
   perf_.stop();
   control_.close();
@@ -584,6 +597,7 @@ void Background::rounds() {
       }
       drain_.step(core_.ops.now());
       interleave_.step(core_.ops.now());
+      if (engine().threads_place()) balancing_.lift(core_.ops.now(), *this);
       control_.round(answers, now);
     }
     damon_.have_forgotten(core_.ops.now());

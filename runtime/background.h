@@ -18,6 +18,7 @@
 #include "runtime/fault_service.h"
 #include "runtime/hand_moves.h"
 #include "runtime/interleave.h"
+#include "runtime/kernel_balancing.h"
 #include "runtime/limit_watch.h"
 #include "runtime/migration.h"
 #include "runtime/node_loop.h"
@@ -94,6 +95,10 @@ class Background final : public LoopHost, private SlotMover {
   // bounded time. Allocates nothing, needs no lock that the thread could be waiting for longer than
   // that.
   void await_registration();
+
+  // A thread wants its memory policy to be heeded (Engine::let_threads_place): returns when it is,
+  // or after a bounded time.
+  void await_heeded();
 
   // Between the two nobody changes a page, and no fault is served; the caller must not need one.
   void hold_still();
@@ -238,6 +243,7 @@ class Background final : public LoopHost, private SlotMover {
                kernel_files(), heap_policy_, options_.tiers};
   Interleave interleave_{core_,          migration_,   *this,  kernel_node_ops(),
                          kernel_files(), heap_policy_, drain_, options_};
+  KernelBalancing balancing_{kernel_files(), heap_policy_};
   Control control_{core_.stats};
   OperationGate gate_;
   GatedSink gated_{gate_, service_, core_.stats};

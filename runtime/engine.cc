@@ -294,6 +294,11 @@ void Engine::retire() {
       "off\n");
 }
 
+void Engine::let_threads_place() {
+  threads_place_.store(true, std::memory_order_seq_cst);
+  if (Background* bg = background(); bg != nullptr) bg->await_heeded();
+}
+
 void Engine::forget(std::uintptr_t at, std::size_t bytes) {
   Background* bg = background_.load(std::memory_order_acquire);
   if (bg == nullptr) return;

@@ -64,6 +64,11 @@ class Engine final : public ContentSink {
   // The application locks all of its memory: everything comes home and tiering ends, with a line on
   // standard error.
   void retire();
+  // A thread has asked for a place of its own for its new memory (set_mempolicy). When this returns
+  // the heap has no policy any more that would come before, but where it is interleaved or drained,
+  // where the engine sleeps in a forked child, or if that takes more than a tenth of a second.
+  void let_threads_place();
+  bool threads_place() const { return threads_place_.load(std::memory_order_seq_cst); }
   // The range was unmapped or replaced by the application: forget what was stored for it, leave the
   // mapping alone.
   void forget(std::uintptr_t at, std::size_t bytes);
@@ -132,6 +137,7 @@ class Engine final : public ContentSink {
   std::atomic<bool> reported_{false};
   os::KeptDescriptor report_to_;
   std::atomic<bool> user_only_{false};
+  std::atomic<bool> threads_place_{false};
   std::atomic<Background*> background_{nullptr};
   MemoryOps* ops_ = nullptr;
   Space* space_ = nullptr;

@@ -35,14 +35,12 @@ bool parse_mapping(std::string_view line, AddressRange* out) {
 
 bool bound_by_application(NodeOps& ops, std::uintptr_t at) {
   NodePolicy policy;
-  return ops.policy_at(at, &policy).ok() && policy.mode != PolicyMode::kDefault &&
-         !is_heap_policy(policy);
+  return ops.policy_at(at, &policy).ok() && !says_no_place(policy) && !is_heap_policy(policy);
 }
 
 bool thread_has_policy(NodeOps& ops) {
   NodePolicy own;
-  return ops.policy_of_this_thread(&own).ok() && own.mode != PolicyMode::kDefault &&
-         own.mode != PolicyMode::kLocal;
+  return ops.policy_of_this_thread(&own).ok() && !says_no_place(own);
 }
 
 NodePolicy HeapPolicy::wanted() const {
@@ -50,14 +48,15 @@ NodePolicy HeapPolicy::wanted() const {
     const NodeSet nodes = open_.empty() ? interleaved_ : interleaved_ & open_;
     if (!nodes.empty()) return {mode_, kHeapPolicyFlags, nodes.bits()};
   }
-  if (open_.empty()) return {};
-  return {PolicyMode::kPreferredMany, kHeapPolicyFlags, open_.bits()};
+  if (!open_.empty()) return {PolicyMode::kPreferredMany, kHeapPolicyFlags, open_.bits()};
+  return {local_ ? PolicyMode::kLocal : PolicyMode::kDefault, 0, 0};
 }
 
 Errno HeapPolicy::apply(AddressRange heap, LoopHost* host) {
   constexpr unsigned kTogether = 256;
   unsigned lines = 0;
   const NodePolicy wanted = this->wanted();
+  placed_ = placed_ || is_heap_policy(wanted);
   Errno first = kOk;
   const auto note = [&first](Errno e) {
     if (first.ok()) first = e;
@@ -72,7 +71,8 @@ Errno HeapPolicy::apply(AddressRange heap, LoopHost* host) {
     if (start >= end) return;
     NodePolicy policy;
     if (ops_.policy_at(start, &policy).failed() || policy == wanted) return;  // gone meanwhile
-    if (policy.mode != PolicyMode::kDefault && !is_heap_policy(policy)) return;
+    const bool ours = placed_ && is_heap_policy(policy);
+    if (!says_no_place(policy) && !ours) return;
     note(ops_.set_policy(start, end - start, wanted, false));
   });
   note(read);

@@ -1,11 +1,12 @@
 // Where the kernel takes new memory of the heap from, while that is for heaptier to say: a memory
 // policy on the heap's own mappings. What the application has bound there by mbind stays as it is.
 //
-// Two may want something of it. Interleaving wants new memory in its place from the first touch on,
-// as far as the kernel can; whoever vacates nodes wants it to stay off them, and has the last word.
-// Neither: the heap has no policy. Never MPOL_BIND: with every other node full, memory from a node
-// that is not wanted is right, and the kernel's killer is not. What threads have asked for by
-// set_mempolicy does not count there meanwhile.
+// Three may want something of it. Interleaving wants new memory in its place from the first touch
+// on, as far as the kernel can; whoever vacates nodes wants it to stay off them, and has the last
+// word; a chain wants there to be one at all (kernel_balancing.h). None: the heap has no policy.
+// Never MPOL_BIND: with every other node full, memory from a node that is not wanted is right, and
+// the kernel's killer is not. What threads have asked for by set_mempolicy does not count there
+// meanwhile.
 //
 // Thread rule: one thread. Reads /proc/self/maps, with one line of it in memory at a time.
 #pragma once
@@ -28,6 +29,10 @@ constexpr bool is_heap_policy(const NodePolicy& policy) {
           policy.mode == PolicyMode::kWeightedInterleave);
 }
 
+// Of a mapping with this policy the kernel's own way decides (MPOL_DEFAULT, MPOL_LOCAL).
+constexpr bool says_no_place(const NodePolicy& policy) {
+  return policy.mode == PolicyMode::kDefault || policy.mode == PolicyMode::kLocal;
+}
 // Whether the application has asked by mbind for a place of its own for what lies at `at`.
 bool bound_by_application(NodeOps& ops, std::uintptr_t at);
 // Whether the calling thread has a policy by set_mempolicy (numactl) that says where memory is to
@@ -47,6 +52,10 @@ class HeapPolicy {
   // New memory is to come from `nodes` only, as long as they have some; none: from all.
   void restrict_to(NodeSet nodes) { open_ = nodes; }
 
+  // While nobody wants anything else of it the heap has MPOL_LOCAL: as without a policy, but it is
+  // one.
+  void keep_local(bool on) { local_ = on; }
+
   // Sets it on the mappings of `heap` that have another. To be called again now and then: what was
   // mapped since has no policy. The first failure, after all that could be done was.
   // `host`: is asked now and then, for as many mappings as take a millisecond.
@@ -60,6 +69,8 @@ class HeapPolicy {
   NodeSet interleaved_;
   PolicyMode mode_ = PolicyMode::kInterleave;
   NodeSet open_;
+  bool local_ = false;
+  bool placed_ = false;  // somebody has had a place in it: policies that look so are ours
 };
 
 }  // namespace heaptier

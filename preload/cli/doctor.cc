@@ -202,6 +202,11 @@ Finding numa(const HostFacts& facts) {
   Ranking derived;
   rank_nodes(topology, &derived);
   if (derived.count > 1) meaning += "; --tiers can make a chain of them, as below";
+  if (nodes > 1 && facts.numa_balancing != 0) {
+    meaning +=
+        "; the kernel balances between them (kernel.numa_balancing), which a chain keeps off "
+        "the heap";
+  }
   return {"NUMA", Grade::kOk, meaning, ""};
 }
 

@@ -118,6 +118,7 @@ HostFacts read_host() {
   facts.no_perf = why_no_perf();
   facts.thp_enabled = chosen_word(file_text("/sys/kernel/mm/transparent_hugepage/enabled"));
   facts.overcommit = file_number("/proc/sys/vm/overcommit_memory", -1);
+  facts.numa_balancing = file_number("/proc/sys/kernel/numa_balancing", 0);
   facts.max_map_count = file_number("/proc/sys/vm/max_map_count", std::uint64_t{0});
   facts.address_limit = os::address_limit();
   facts.data_limit = os::data_limit();

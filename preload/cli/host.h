@@ -28,6 +28,7 @@ struct HostFacts {
 
   std::string thp_enabled;  // "always", "madvise", "never"; empty: the kernel has no THP
   int overcommit = -1;      // vm.overcommit_memory; -1: unknown
+  int numa_balancing = 0;   // kernel.numa_balancing; 0: off, or unknown
   std::uint64_t max_map_count = 0;
   std::uint64_t address_limit = 0;  // RLIMIT_AS, 0: none
   std::uint64_t data_limit = 0;     // RLIMIT_DATA, if it could be felt, 0: none

@@ -19,21 +19,6 @@ namespace {
 
 using Clock = std::chrono::steady_clock;
 
-// The part of some pages, looked at right after a touch, that are on the node. Few, since looking
-// is touching.
-double share_on(int node, const Area& area, std::size_t from, std::size_t bytes) {
-  constexpr std::size_t kLooks = 128;
-  static std::minstd_rand random(3);
-  int there = 0;
-  for (std::size_t i = 0; i < kLooks; ++i) {
-    const unsigned char* const at = area.at(from + random() % bytes);
-    volatile const unsigned char touch = *at;
-    (void)touch;
-    if (node_of(at) == node) ++there;
-  }
-  return static_cast<double>(there) / kLooks;
-}
-
 // Reads all over a part of the area until `done`, asked now and then, says so.
 bool keep_hot(const Area& area, std::size_t from, std::size_t bytes,
               const std::function<bool()>& done) {
@@ -74,26 +59,27 @@ TEST_P(Chain, ColdGoesDownAndTouchedComesUp) {
   const std::size_t first = 0;
   ASSERT_TRUE(keep_hot(area, first, hot_,
                        [&] {
-                         return share_on(kSlow, area, 0, heap_) > 0.4 &&
-                                share_on(0, area, first, hot_) > 0.9;
+                         return share_on(kSlow, area.at(0), heap_) > 0.4 &&
+                                share_on(0, area.at(first), hot_) > 0.9;
                        }))
-      << "on the slow node: " << share_on(kSlow, area, 0, heap_)
-      << ", of the hot part on node 0: " << share_on(0, area, first, hot_) << "; demoted "
+      << "on the slow node: " << share_on(kSlow, area.at(0), heap_)
+      << ", of the hot part on node 0: " << share_on(0, area.at(first), hot_) << "; demoted "
       << counter("nodes_demoted");
   EXPECT_TRUE(area.holds());
   // Then it is the part of which least is there.
   std::size_t second = hot_;
   double least = 2;
   for (std::size_t from = hot_; from < heap_; from += hot_) {
-    const double share = share_on(0, area, from, hot_);
+    const double share = share_on(0, area.at(from), hot_);
     if (share < least) {
       least = share;
       second = from;
     }
   }
   ASSERT_LT(least, 0.5);
-  ASSERT_TRUE(keep_hot(area, second, hot_, [&] { return share_on(0, area, second, hot_) > 0.9; }))
-      << share_on(0, area, second, hot_) << "; promoted " << counter("nodes_promoted");
+  ASSERT_TRUE(
+      keep_hot(area, second, hot_, [&] { return share_on(0, area.at(second), hot_) > 0.9; }))
+      << share_on(0, area.at(second), hot_) << "; promoted " << counter("nodes_promoted");
   EXPECT_GT(counter("nodes_promoted"), 0);
   for (const char* name :
        {"nodes_promoted", "nodes_demoted", "nodes_huge_moved", "nodes_refused_full",

@@ -18,19 +18,6 @@ namespace {
 
 using Clock = std::chrono::steady_clock;
 
-// Of some pages, looked at right after a touch.
-double share_on(int node, const unsigned char* data, std::size_t bytes) {
-  static std::minstd_rand random(3);
-  int there = 0;
-  for (int i = 0; i < 128; ++i) {
-    const unsigned char* const at = data + random() % bytes;
-    volatile const unsigned char touch = *at;
-    (void)touch;
-    there += node_of(at) == node ? 1 : 0;
-  }
-  return there / 128.0;
-}
-
 sigjmp_buf g_back;
 void* volatile g_addr = nullptr;
 

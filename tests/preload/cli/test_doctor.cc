@@ -118,6 +118,21 @@ TEST(Doctor, LimitsAreNoObstacle) {
   EXPECT_EQ(about(findings, "mappings").fix, "sudo sysctl -w vm.max_map_count=262144");
   EXPECT_NE(about(findings, "memory").meaning.find("512 MiB"), std::string::npos);
   EXPECT_NE(about(findings, "NUMA").meaning.find("4 nodes, 2 without CPUs"), std::string::npos);
+  EXPECT_EQ(about(findings, "NUMA").meaning.find("balance"), std::string::npos);
+  HostFacts balanced = facts;
+  balanced.numa_balancing = 1;
+  EXPECT_NE(about(examine(balanced), "NUMA").meaning.find("the kernel balances between them"),
+            std::string::npos);
+}
+
+TEST(Doctor, ALimitOnDataLeavesNothingForTiering) {
+  HostFacts facts = good_host();
+  EXPECT_EQ(about(examine(facts), "data").grade, Grade::kOk);
+  facts.data_limit = 400ull << 20;
+  const auto findings = examine(facts);
+  EXPECT_FALSE(tiering_works(findings));
+  EXPECT_NE(about(findings, "data").meaning.find("400 MiB"), std::string::npos);
+  EXPECT_EQ(about(findings, "data").fix, "ulimit -d unlimited");
 }
 
 TEST(Doctor, WithoutTheLibraryNothingWorks) {

@@ -9,18 +9,12 @@
 
 #include "runtime/heap_policy.h"
 #include "tests/fakes/fake_nodes.h"
+#include "tests/fakes/mappings.h"
 #include "tests/unit/runtime/engine_fixture.h"
 #include "tests/unit/topology/machines.h"
 
 namespace heaptier::test {
 namespace {
-
-std::string mapping(std::uintptr_t at, std::size_t bytes, const char* rest) {
-  char line[160];
-  std::snprintf(line, sizeof line, "%zx-%zx %s\n", std::size_t{at}, std::size_t{at + bytes}, rest);
-  return line;
-}
-constexpr char kAnonymous[] = "rw-p 00000000 00:00 0 ";
 
 class Targets : public testing::Test {
  protected:

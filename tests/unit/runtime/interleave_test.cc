@@ -8,6 +8,7 @@
 #include <memory>
 
 #include "tests/fakes/fake_nodes.h"
+#include "tests/fakes/mappings.h"
 #include "tests/unit/runtime/engine_fixture.h"
 #include "tests/unit/topology/machines.h"
 
@@ -33,11 +34,7 @@ class Interleaving : public testing::Test {
     for (unsigned n = 0; n < 4; ++n) nodes_.add_node(n, 100000, 100);
     EXPECT_TRUE(parse_option(OptionId::kTiers, "dram=node:0;cxl=node:2", &options_).ok);
     EXPECT_TRUE(parse_option(OptionId::kPolicy, policy, &options_).ok);
-    char line[160];
-    std::snprintf(line, sizeof line, "%zx-%zx rw-p 00000000 00:00 0 \n",
-                  std::size_t{heap_.space.base()},
-                  std::size_t{heap_.space.base() + heap_.space.bytes()});
-    files_.files["/proc/self/maps"] = line;
+    files_.files["/proc/self/maps"] = mapping(heap_.space.base(), heap_.space.bytes());
     for (std::uint32_t i = 0; i < kPages; ++i) {
       EXPECT_TRUE(heap_.write(i, i + 1));
       nodes_.pages[heap_.home(i)].node = 1;
