@@ -20,8 +20,11 @@ import tempfile
 import time
 from pathlib import Path
 
-MB = 1e6
 ROOT = Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(ROOT / "bench"))
+from figures import machine  # noqa: E402
+
+MB = 1e6
 
 
 class Failed(Exception):
@@ -226,10 +229,10 @@ def print_table(plain, tiered, fast):
             print("  " + "-" * (sum(widths) + 6))
 
 
-def say_if_disturbed(load_before):
-    """Figures of a busy machine are no figures; what is right and what is wrong stays so."""
-    if load_before > 0.5 * os.cpu_count():
-        print(f"\n  Other work was running (load {load_before:.1f} on {os.cpu_count()} CPUs at the start): "
+def say_if_disturbed(busy_before):
+    """What is right and what is wrong stays so."""
+    if machine.disturbed(busy_before):
+        print(f"\n  Other work was running ({busy_before:.0%} of {os.cpu_count()} CPUs were busy at the start): "
               "do not trust the speeds.")
 
 
@@ -252,7 +255,8 @@ def print_where(stats):
 def print_digests(sides):
     """True when all are right."""
     right = True
-    print("\n  digest of all data      " + "".join(f"{name:<12}" for name, _ in sides))
+    print("\n  digest of all data, against what was written to that server\n" + " " * 26 +
+          "".join(f"{name:<12}" for name, _ in sides))
     for title, key in (("as loaded", "loaded"), ("out of the saved file", "at_save"), ("at the end", "end")):
         cells = []
         for _, result in sides:
@@ -328,7 +332,7 @@ def check_heaptier(arguments):
 
 def show(arguments, processes, directory):
     sides = []
-    load_before = os.getloadavg()[0]
+    busy_before = machine.busy_share()
     if arguments.only != "heaptier":
         sides.append(("plain", run_side(processes, directory, arguments, "plain redis-server")))
     if arguments.only != "plain":
@@ -336,7 +340,7 @@ def show(arguments, processes, directory):
     results = dict(sides)
     if len(sides) == 2:
         print_table(results["plain"], results["heaptier"], arguments.fast)
-        say_if_disturbed(load_before)
+        say_if_disturbed(busy_before)
     if "heaptier" in results:
         print_where(results["heaptier"]["stats"])
     right = print_digests(sides)

@@ -2,6 +2,7 @@
 
 import os
 import platform
+import time
 
 
 def read(path, otherwise="unknown"):
@@ -39,10 +40,27 @@ def nodes():
         return 1
 
 
+def busy_share(seconds=1.0):
+    """Of all CPUs' time, how much is used at this moment: the load average would remember our own build."""
+    def times():
+        fields = [int(x) for x in read("/proc/stat", "cpu 0 0 0 0 0 0 0 0").splitlines()[0].split()[1:9]]
+        return sum(fields), fields[3] + fields[4]  # idle, iowait
+
+    total, idle = times()
+    time.sleep(seconds)
+    total_after, idle_after = times()
+    return 1 - (idle_after - idle) / (total_after - total) if total_after > total else 0.0
+
+
+def disturbed(busy):
+    """Figures of a busy machine are no figures."""
+    return busy > 0.25
+
+
 def lines():
     virtual = "hypervisor" in read("/proc/cpuinfo")
     governor = read("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor", "none (not exposed)")
-    load = os.getloadavg()[0]
+    busy = busy_share()
     cpus = len(os.sched_getaffinity(0))
     yield f"CPU       {cpu_model()}{' (virtual machine)' if virtual else ''}, {cpus} CPUs"
     yield f"memory    {memory_gib():.1f} GiB, {nodes()} node(s)"
@@ -50,5 +68,5 @@ def lines():
     yield (f"THP       {chosen('/sys/kernel/mm/transparent_hugepage/enabled')}, "
            f"defrag {chosen('/sys/kernel/mm/transparent_hugepage/defrag')}")
     yield f"governor  {governor}"
-    quiet = load < 0.3
-    yield f"load      {load:.2f} before the start" + ("" if quiet else ": NOT A QUIET MACHINE, trust the ratios less")
+    yield (f"load      {busy:.0%} of the CPUs were busy before the start"
+           + (": NOT A QUIET MACHINE, trust the ratios less" if disturbed(busy) else ""))

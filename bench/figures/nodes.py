@@ -21,7 +21,8 @@ MACHINE = "dram:512M,cxl:1G"
 HEAP, HOT = 800, 100
 # Both hot sets up, as much down: what an oracle moves.
 ORACLE_MIB = 4 * HOT
-REACHED = 0.9
+REACHED = 0.9  # of the oracle's share: accesses are counted until then
+WANTED = 0.95  # of it, at the end of each half
 PAGE = 4096
 MIB = 1 << 20
 UNAVAILABLE = 3
@@ -128,13 +129,13 @@ class Run:
 
 
 def run_one(context, system, unit, pages):
-    # The machine's seconds; they take the host one or two each.
+    # The machine's seconds; they take the host some ten each.
     seconds = (15 if context.quick else 20) if SYSTEMS[system][1] else 2
     command = [str(HERE / "nodes_guest"), system, str(context.build.resolve()), pages, context.program("bench_nodes_load"),
                "--unit", unit, "--pages", pages, "--heap", str(HEAP), "--hot", str(HOT), "--seconds", str(seconds)]
     variables = [f"{name}={value}" for name, value in context.kv_options.items()] if system == "heaptier" else []
     context.say(f"nodes: {NAMES[unit]}, {NAMES[pages]}: {SYSTEMS[system][0]}")
-    vm = [str(VM), "--counted", "--nodes", MACHINE, "--timeout", str(10 * seconds + 200), "--"]
+    vm = [str(VM), "--counted", "--nodes", MACHINE, "--timeout", str(60 * seconds + 200), "--"]
     done = subprocess.run([*vm, "/usr/bin/env", *variables, *command], capture_output=True, text=True, check=False)
     last = (done.stderr.strip().splitlines() or done.stdout.strip().splitlines() or ["no word why"])[-1]
     if done.returncode == 77:
@@ -217,7 +218,7 @@ def row_of(what, runs, results, oracle):
     else:
         # The worse half: a hot set that moves has to be found twice.
         worse = {name: min(half.final() for half in run.halves) for name, run in runs.items()}
-        row = Row(label, "oracle", worse["heaptier"] / oracle, (">=", REACHED))
+        row = Row(label, "oracle", worse["heaptier"] / oracle, (">=", WANTED))
         others = [name for name in worse if name != "heaptier"]
         if others:
             best = max(others, key=worse.get)

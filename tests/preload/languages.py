@@ -8,9 +8,13 @@ sys.path.insert(0, str(pathlib.Path(__file__).parents[1] / "support"))
 from run_under import Missing, Wrong, main  # noqa: E402
 
 
+# They give another process a tenth of a second to have put something into a queue. On a loaded machine that is too short.
+_BY_THE_CLOCK = {"test_get", "test_put"}
+
+
 def _suite(name, limit, classes=()):
     """Python's own tests of one module, or of some of its classes. What fails under the library must fail plain, too, to be
-    forgiven."""
+    forgiven; what goes by the clock is tried once more before."""
     def scenario(bench):
         # PYTHONMALLOC: small objects come from malloc too, not from arenas that python maps by itself.
         env = {"PYTHONMALLOC": "malloc", "PYTHONDONTWRITEBYTECODE": "1"}
@@ -22,6 +26,14 @@ def _suite(name, limit, classes=()):
         if tiered.status == 0:
             return
         bad = _failures(tiered)
+        late = {one.split()[0] for one in bad}
+        if late and late <= _BY_THE_CLOCK:
+            print(f"came too late, tried once more: {sorted(bad)}")
+            again = [python, "-m", "test", "-v", *(f"--match={one}" for one in late), name]
+            tiered = bench.run(again, True, limit, env=env)
+            if tiered.status == 0:
+                return
+            bad = _failures(tiered)
         plain = _failures(bench.run(argv, False, limit, env=env))
         if not bad or bad - plain:
             raise Wrong(f"fails under heaptier and not plain: {sorted(bad - plain)}\n{tiered.describe()}")

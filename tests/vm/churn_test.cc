@@ -86,15 +86,19 @@ class Patch {
     auto* data = static_cast<unsigned char*>(
         random() % 4 == 0 ? std::malloc(bytes) : std::aligned_alloc(kPageblock, bytes));
     ASSERT_NE(data, nullptr);
-    if (random() % 2 == 0 && bytes >= kPageblock) {
-      const auto at = reinterpret_cast<std::uintptr_t>(data) & ~(kPage - 1);
-      (void)madvise(reinterpret_cast<void*>(at), bytes & ~(kPage - 1),
-                    random() % 2 == 0 ? MADV_NOHUGEPAGE : MADV_HUGEPAGE);
-    }
+    if (bytes >= kPageblock) give_advice(random, data, bytes);
     seeds_.assign(bytes / kChunk, 0);
     for (std::size_t i = 0; i < seeds_.size(); ++i) write(data, i, random());
     bytes_ = bytes;
     data_ = data;
+  }
+  // Another tier for all of it, at once.
+  void move_all(int tier) const {
+    std::vector<void*> pages(bytes_ / kPage);
+    for (std::size_t i = 0; i < pages.size(); ++i) pages[i] = data_ + i * kPage;
+    const std::vector<int> tiers(pages.size(), tier);
+    std::vector<int> status(pages.size(), 0);
+    (void)heaptier_move(pages.data(), tiers.data(), status.data(), pages.size(), 0);
   }
   void rewrite(Random& random) { write(data_, random() % seeds_.size(), random()); }
   // The first byte that is wrong, or -1.
@@ -133,6 +137,18 @@ class Patch {
   std::size_t bytes() const { return bytes_; }
 
  private:
+  static void give_advice(Random& random, unsigned char* data, std::size_t bytes) {
+    const auto at = reinterpret_cast<std::uintptr_t>(data) & ~(kPage - 1);
+    if (random() % 2 == 0) {
+      (void)madvise(reinterpret_cast<void*>(at), bytes & ~(kPage - 1),
+                    random() % 2 == 0 ? MADV_NOHUGEPAGE : MADV_HUGEPAGE);
+    }
+    // Given back, and written anew. (The page where it begins may be another object's, too.)
+    if (random() % 4 == 0) {
+      const std::size_t others = (kPage - reinterpret_cast<std::uintptr_t>(data) % kPage) % kPage;
+      (void)madvise(data + others, (bytes - others) & ~(kPage - 1), MADV_DONTNEED);
+    }
+  }
   void write(unsigned char* data, std::size_t chunk, std::uint64_t seed) {
     seeds_[chunk] = seed;
     fill(data + chunk * kChunk, kChunk, seed);
@@ -145,7 +161,11 @@ class Patch {
 class Writer {
  public:
   Writer(Verdict& verdict, std::uint64_t seed) : verdict_(verdict), random_(seed) {
-    for (Patch& patch : patches_) patch.renew(random_);
+    for (Patch& patch : patches_) {
+      patch.renew(random_);
+      // Huge pages are whole now; the movers leave few of them so.
+      patch.move_all(1);
+    }
   }
   Patch& any(Random& random) { return patches_[random() % kAreas]; }
   void run() {
@@ -164,7 +184,9 @@ class Writer {
     switch (random_() % 64) {
       case 0:
         expect(patch.check_all(), "before it is freed");
-        return patch.renew(random_);
+        patch.renew(random_);
+        if (random_() % 4 == 0) patch.move_all(static_cast<int>(random_() % tiers_));
+        return;
       case 1:
         return fork_and_check();
       case 2:
@@ -199,6 +221,7 @@ class Writer {
 
   Verdict& verdict_;
   Random random_;
+  const unsigned tiers_ = static_cast<unsigned>(heaptier_tiers());
   Patch patches_[kAreas];
 };
 
@@ -332,6 +355,9 @@ TEST(Churn, NoByteChangesWhateverIsMoved) {
   // What comes at random may not have come yet where everything takes long.
   const std::vector<const char*> happened = what_is_to_happen();
   Mover more(verdict, writers, seed * 100 + 60);
+  for (const char* name : happened) {
+    if (counter(name) == 0) std::printf("churn: waits for %s\n", name);
+  }
   while (verdict.goes_on() && !all_of(happened)) {
     for (auto& writer : writers) writer->step();
     more.step();

@@ -47,7 +47,7 @@ def parse_nodes(text):
 
 
 def arguments(nodes, kernel, initramfs, shares, console, counted=False):
-    """QEMU's command line. shares: [(tag, folder, read-only)]. counted: time goes by 4 ns an instruction."""
+    """QEMU's command line. shares: [(tag, folder, read-only)]. counted: time goes by 1 ns an instruction."""
     boot = [n for n in nodes if n.kind != "pmem"]
     pmem = nodes[-1] if nodes[-1].kind == "pmem" else None
     cpus = sum(n.cpus for n in nodes)
@@ -56,7 +56,7 @@ def arguments(nodes, kernel, initramfs, shares, console, counted=False):
         raise BadMachine("--nodes: every dram node must have the same number of CPUs")
     # The NVDIMM's label area is taken from its size.
     memory = sum(n.mib for n in boot)
-    clock = ["-accel", "tcg,thread=single", "-icount", "shift=2"] if counted else ["-accel", "tcg,thread=multi"]
+    clock = ["-accel", "tcg,thread=single", "-icount", "shift=0"] if counted else ["-accel", "tcg,thread=multi"]
     # Emulated, "rep movsb" takes a turn for each byte, 4096 to copy a page: without ERMS the kernel copies and clears in
     # words, which costs it, compared with all else, more nearly what it costs a real machine.
     args = ["qemu-system-x86_64", *clock, "-cpu", "max,-erms", "-nodefaults", "-no-reboot", "-display", "none",
