@@ -4,6 +4,7 @@
 #include <sys/prctl.h>
 
 #include <atomic>
+#include <barrier>
 #include <chrono>
 #include <cstdio>
 #include <random>
@@ -62,12 +63,15 @@ TEST_P(Balance, MemoryGoesToTheSocketThatUsesIt) {
   ASSERT_GT(share_on(0, area, 0, area.size()), 0.9) << "not where it was first touched";
   const long long moved_before = counter("nodes_balanced");
   std::atomic<bool> stop{false};
+  std::barrier in_step(2);  // both use what both use alike, however much CPU each gets
   std::thread other([&] {
     run_on(1);
     std::minstd_rand random(1);
-    while (!stop.load()) {
-      read_some(area, 0, kPart, random);
+    for (;;) {
+      in_step.arrive_and_wait();
+      if (stop) return;
       read_some(area, kPart, kPart, random);
+      read_some(area, 0, kPart, random);
     }
   });
   std::minstd_rand random(2);
@@ -75,6 +79,7 @@ TEST_P(Balance, MemoryGoesToTheSocketThatUsesIt) {
   while (Clock::now() < end) {
     const auto next = Clock::now() + std::chrono::seconds(2);
     while (Clock::now() < next) {
+      in_step.arrive_and_wait();
       read_some(area, kPart, kPart, random);
       read_some(area, 2 * kPart, kPart, random);
     }
@@ -86,7 +91,8 @@ TEST_P(Balance, MemoryGoesToTheSocketThatUsesIt) {
   EXPECT_GT(share_on(1, area, 0, kPart), 0.9) << "used by CPU 1 alone";
   EXPECT_GT(share_on(0, area, 2 * kPart, kPart), 0.9) << "used by CPU 0 alone";
   EXPECT_GT(share_on(0, area, kPart, kPart), 0.6) << "used by both: nothing is won";
-  stop.store(true);
+  stop = true;
+  in_step.arrive_and_drop();
   other.join();
   EXPECT_TRUE(area.holds());
   const long long moved = counter("nodes_balanced") - moved_before;

@@ -22,7 +22,7 @@
 #include <vector>
 
 #include "runtime/include/heaptier/heaptier.h"
-#include "runtime/os/kernel_memory.h"
+#include "tests/support/huge_block.h"
 #include "tests/support/managed.h"
 #include "tests/support/process.h"
 #include "tests/support/vmstat.h"
@@ -58,19 +58,6 @@ std::string weights() {
 }
 bool whole() {
   return std::getenv("WHOLE") != nullptr;
-}
-
-bool is_huge(const unsigned char* block) {
-  static KernelMemory& kernel = []() -> KernelMemory& {
-    kernel_memory_ops().open_files();
-    return kernel_memory_ops();
-  }();
-  ScannedRun run{};
-  std::size_t count = 0;
-  std::uintptr_t next = 0;
-  const auto at = reinterpret_cast<std::uintptr_t>(block);
-  EXPECT_TRUE(kernel.scan(at, kPageblock, &run, 1, &count, &next).ok());
-  return count == 1 && run.huge && run.bytes == kPageblock;
 }
 
 struct Placed {
@@ -120,7 +107,7 @@ testing::AssertionResult exact(const Area& area, const std::string& by = weights
                                      << " pages are in no place of theirs:" << where;
 }
 
-bool soon(const std::function<bool()>& is, int longest = 60) {
+bool soon(const std::function<bool()>& is, int longest = 300) {
   const auto end = std::chrono::steady_clock::now() + std::chrono::seconds(longest);
   while (!is()) {
     if (std::chrono::steady_clock::now() > end) return false;
@@ -159,14 +146,14 @@ TEST_P(Interleaved, WhatWasThereBeforeGoesExactlyToItsPlace) {
   if (whole()) GTEST_SKIP() << "nothing is elsewhere here";
   const Area area(32 * kMiB, 1);
   put_on(area, 0);
-  const std::uint64_t splits = vmstat("thp_split_page");
+  const std::uint64_t splits = vmstat("thp_migration_split");
   const std::size_t huge = look(area).huge;
   EXPECT_EQ(huge, GetParam() ? area.size() / kPageblock : 0);
   EXPECT_EQ(heaptier_advise(area.data(), area.size(), HEAPTIER_INTERLEAVE), 0);
   EXPECT_TRUE(exact(area));
   EXPECT_EQ(look(area).huge, huge) << "huge pages stay huge";
   if (GetParam()) {
-    EXPECT_EQ(vmstat("thp_split_page"), splits);
+    EXPECT_EQ(vmstat("thp_migration_split"), splits);
   }
   EXPECT_TRUE(area.holds());
 
@@ -200,11 +187,16 @@ TEST_P(Interleaved, WhatComesLaterGetsThere) {
 TEST_P(Interleaved, WhileItIsUsedAndAChildSharesIt) {
   const Area area(16 * kMiB, 3);
   put_on(area, 1);
+  int pipes[2];
+  ASSERT_EQ(pipe(pipes), 0);
   const pid_t child = fork();
   if (child == 0) {
-    sleep(2);
+    char byte = 0;
+    close(pipes[1]);
+    (void)!read(pipes[0], &byte, 1);
     _exit(area.holds() ? 0 : 1);
   }
+  close(pipes[0]);
   std::atomic<bool> stop{false};
   std::atomic<int> wrong{0};
   std::thread reader([&] {
@@ -213,7 +205,10 @@ TEST_P(Interleaved, WhileItIsUsedAndAChildSharesIt) {
   if (!whole()) {
     EXPECT_GT(heaptier_advise(area.data(), area.size(), HEAPTIER_INTERLEAVE), 0)
         << "what the child has stays";
+  } else {
+    sleep(2);
   }
+  close(pipes[1]);
   int status = -1;
   EXPECT_EQ(waitpid(child, &status, 0), child);
   EXPECT_EQ(status, 0);

@@ -57,7 +57,7 @@ class Heap {
     for (std::size_t i = 0; i < parts; ++i) {
       if (on(1, i) == 0) return false;
     }
-    const auto end = std::chrono::steady_clock::now() + std::chrono::seconds(90);
+    const auto end = std::chrono::steady_clock::now() + std::chrono::seconds(240);
     for (std::size_t up = 0; std::chrono::steady_clock::now() < end; up = 0) {
       for (int round = 0; round < 500; ++round) use(parts);
       for (std::size_t i = 0; i < parts; ++i) up += used_on(0, i);

@@ -38,7 +38,8 @@ class Nodes : public ::testing::Test {
     // What moves here is moved by us; and nothing that is asked for goes elsewhere.
     write_file("/proc/sys/kernel/numa_balancing", "0");
     write_file("/sys/kernel/mm/numa/demotion_enabled", "0");
-    write_file("/sys/kernel/mm/transparent_hugepage/khugepaged/defrag", "0");
+    write_file("/sys/kernel/mm/transparent_hugepage/khugepaged/scan_sleep_millisecs", "100000000");
+    write_file("/proc/sys/vm/compaction_proactiveness", "0");
   }
   NodeRoom room(unsigned node) {
     NodeRoom room;
@@ -182,7 +183,7 @@ TEST_F(Nodes, MixedOutcomesInOrder) {
   io_uring_queue_exit(&ring);
   const std::vector<PageMove> again{{memory.page(4), 2}, {huge.block(1), 2, true}};
   std::vector<int> again_status(2);
-  for (int tries = 0; tries < 50; ++tries) {  // the ring lets go when the kernel gets round to it
+  for (int tries = 0; tries < 3000; ++tries) {  // the ring lets go when the kernel gets round to it
     (void)mover_.move(again.data(), 2, again_status.data());
     if (again_status[1] == 2) break;
     usleep(20'000);
