@@ -188,12 +188,18 @@ TEST(Churn, BackgroundEvictionAlone) {
     for (int round = 0; round < 2; ++round) {
       for (const auto& area : areas) ASSERT_TRUE(area->holds());
     }
+    // Nothing is touched any more: the background gets there alone, if not at once.
+    constexpr std::size_t kEnough = 20 * kPageblock / kPage / 4;
     std::size_t away = 0;
-    for (const auto& area : areas) {
-      for (const char c : places_of(area->data(), area->size()))
-        away += c == 's' || c == 'f' || c == 'p';
+    for (int tries = 0; away <= kEnough && tries < 200; ++tries) {
+      if (tries > 0) usleep(50000);
+      away = 0;
+      for (const auto& area : areas) {
+        for (const char c : places_of(area->data(), area->size()))
+          away += c == 's' || c == 'f' || c == 'p';
+      }
     }
-    EXPECT_GT(away, 20 * kPageblock / kPage / 4) << "the budget was not kept";
+    EXPECT_GT(away, kEnough) << "the budget was not kept";
     note_away(static_cast<long>(away));
   }
 }

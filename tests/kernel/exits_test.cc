@@ -43,7 +43,7 @@ int start_the_storm() {
     if (pthread_create(&thread, nullptr, i == 3 ? evict_for_ever : touch_for_ever, nullptr) != 0)
       return 4;
   }
-  for (int ms = 0; ms < 10000; ++ms) {
+  for (int ms = 0; ms < 40000; ++ms) {
     if (g_touches.load() >= 3000 && (!tiered() || put_away_count() > 1000)) return 0;
     usleep(1000);
   }
@@ -116,7 +116,7 @@ HEAPTIER_ROLE(only_c11_left) {
 }
 
 TEST(ExitsOfC11Threads, LastThreadEndsTheProcess) {
-  for (int i = 0; i < 4; ++i) ASSERT_TRUE(exited(run_role("only_c11_left", {}, {}, 15), 41));
+  for (int i = 0; i < 4; ++i) ASSERT_TRUE(exited(run_role("only_c11_left", {}, {}, 60), 41));
 }
 
 // A handler that touches what is away interrupts the thread that ends the process, which for a
@@ -141,7 +141,7 @@ constexpr int kTimes = 4;
 TEST(Exits, WithAlarmsToTheEnd) {
   for (int i = 0; i < 3 * kTimes; ++i) {
     ASSERT_TRUE(
-        exited(run_role("alarms_to_the_end", {}, {"HEAPTIER_STATS=json:/dev/null"}, 15), 41))
+        exited(run_role("alarms_to_the_end", {}, {"HEAPTIER_STATS=json:/dev/null"}, 60), 41))
         << "time " << i;
   }
 }
@@ -150,7 +150,7 @@ class Exits : public testing::TestWithParam<const char*> {};
 
 TEST_P(Exits, WithStatus) {
   for (int i = 0; i < kTimes; ++i) {
-    ASSERT_TRUE(exited(run_role("storm_and", {GetParam()}, {}, 15), 41)) << "time " << i;
+    ASSERT_TRUE(exited(run_role("storm_and", {GetParam()}, {}, 60), 41)) << "time " << i;
     note_away(preloaded());
   }
 }
@@ -162,10 +162,10 @@ INSTANTIATE_TEST_SUITE_P(By, Exits,
 
 TEST(Exits, BySignals) {
   for (int i = 0; i < kTimes; ++i) {
-    EXPECT_TRUE(killed(run_role("storm_and", {"abort"}, {}, 15), SIGABRT));
-    EXPECT_TRUE(killed(run_role("storm_and", {"kill"}, {}, 15), SIGKILL));
-    EXPECT_TRUE(killed(run_role("storm_and", {"term"}, {}, 15), SIGTERM));
-    EXPECT_TRUE(killed(run_role("storm_and", {"segv"}, {}, 15), SIGSEGV));
+    EXPECT_TRUE(killed(run_role("storm_and", {"abort"}, {}, 60), SIGABRT));
+    EXPECT_TRUE(killed(run_role("storm_and", {"kill"}, {}, 60), SIGKILL));
+    EXPECT_TRUE(killed(run_role("storm_and", {"term"}, {}, 60), SIGTERM));
+    EXPECT_TRUE(killed(run_role("storm_and", {"segv"}, {}, 60), SIGSEGV));
   }
 }
 

@@ -324,6 +324,7 @@ TEST(Hand, ThreadsAskWhileOthersWriteFreeAndFork) {
     EXPECT_TRUE(exited(child, 0)) << i;
     EXPECT_TRUE(own.holds());
   }
+  for (int ms = 0; moved <= 1000 && ms < 60000; ++ms) usleep(1000);
   stop = true;
   for (std::thread& t : threads) t.join();
   EXPECT_GT(moved.load(), 1000);

@@ -37,7 +37,7 @@ TEST_P(Waiting, FutexWordAwayOnBothSides) {
     std::atomic<bool> waiting{false};
     ASSERT_TRUE(area_.put_at(GetParam()));
     std::thread waiter([&] {
-      const timespec limit{10, 0};
+      const timespec limit{40, 0};
       waiting = true;
       long r;
       do {

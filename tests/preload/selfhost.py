@@ -16,7 +16,8 @@ def selfhost(bench):
         raise Missing("no unit test is built")
     failed = []
     for test in tests:
-        done = bench.run(test["command"], limit=120, env={"HEAPTIER_FAST": "32M"})
+        limits = [each["value"] for each in test["properties"] if each["name"] == "TIMEOUT"]
+        done = bench.run(test["command"], limit=max(limits, default=300), env={"HEAPTIER_FAST": "32M"})
         if done.status not in (0, 77):
             failed.append(f"{test['name']}: {done.describe()}")
     if failed:

@@ -136,7 +136,7 @@ def redis(bench):
                             "-q"], False, stdout=-3, stderr=-3)
         client.wait_for("rdb_bgsave_in_progress", 0)
         client.wait_for("rdb_last_bgsave_status", "ok", 1)
-        if load.wait(120) != 0:
+        if bench.ended(load, 240) != 0:
             raise Wrong("redis-benchmark failed")
         client.ask("BGREWRITEAOF")
         client.pipeline([("SET", f"key:{rng.randint(0, _KEYS)}", _value(rng)) for _ in range(3000)])
@@ -144,7 +144,7 @@ def redis(bench):
         client.wait_for("aof_last_bgrewrite_status", "ok", 1)
         after = client.ask("DEBUG", "DIGEST")
         client.send(("SHUTDOWN",))
-        if process.wait(60) != 0:
+        if bench.ended(process, 120, "on SHUTDOWN") != 0:
             raise Wrong(f"redis-server ends with {process.returncode}")
         running.remove(process)
         # A plain server reads the files. The snapshot is of the moment of BGSAVE, the log of the end.
@@ -157,7 +157,7 @@ def redis(bench):
             if got != want:
                 raise Wrong(f"the {what} holds other data than the server had: {got.decode()} is not {want.decode()}")
             client.send(("SHUTDOWN", "NOSAVE"))
-            process.wait(30)
+            bench.ended(process, 120, "on SHUTDOWN")
             running.remove(process)
         # And the same commands on a plain server give the same data.
         process, client = start(False)

@@ -79,7 +79,7 @@ class Bench:
         return subprocess.Popen([str(a) for a in argv], env=self.environment(tiered, **(env or {})), start_new_session=True,
                                 **popen)
 
-    def run(self, argv, tiered=True, limit=60, stdin=b"", env=None, cwd=None):
+    def run(self, argv, tiered=True, limit=240, stdin=b"", env=None, cwd=None):
         """Runs to its end, or kills it and everything it started at the limit."""
         began = time.monotonic()
         process = self.start(argv, tiered, env, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
@@ -94,7 +94,7 @@ class Bench:
             raise Wrong(f"still running after {limit} s: {done.describe()}\n{tale}") from None
         return Done(argv, process.returncode, out, err, time.monotonic() - began)
 
-    def same(self, argv, limit=60, stdin=b"", env=None, cwd=None, compare_err=True):
+    def same(self, argv, limit=240, stdin=b"", env=None, cwd=None, compare_err=True):
         """Runs plain, then under the library; both must say and return the same. Returns the tiered run."""
         plain = self.run(argv, False, limit, stdin, env, cwd)
         tiered = self.run(argv, True, limit, stdin, env, cwd)
@@ -117,13 +117,17 @@ class Bench:
     def stop(self, process, limit=20, with_signal=signal.SIGTERM):
         """Asks a started process to end, and insists at the limit. Returns its status."""
         process.send_signal(with_signal)
+        return self.ended(process, limit, f"on signal {with_signal}")
+
+    def ended(self, process, limit, how=""):
+        """Waits for the end of a started process, and insists at the limit. Returns its status."""
         try:
             return process.wait(limit)
         except subprocess.TimeoutExpired:
             tale = _where_it_hangs(process.pid)
             _kill_group(process)
             process.wait()
-            raise Wrong(f"{process.args[0]} does not end on signal {with_signal}\n{tale}") from None
+            raise Wrong(f"{process.args[0]} does not end {how}\n{tale}") from None
 
     def totals(self):
         """Every counter, summed over the processes that ended and reported."""

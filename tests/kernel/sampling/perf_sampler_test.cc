@@ -134,7 +134,7 @@ class Faults : public testing::Test {
   }
   // A thread that was joined is listed for a moment longer.
   std::uint64_t settle_at(std::uint64_t expected) {
-    for (int tries = 0; tries < 400; ++tries) {
+    for (int tries = 0; tries < 6000; ++tries) {
       rounds(1);
       if (stats().sampler_threads == expected) break;
       std::this_thread::sleep_for(std::chrono::milliseconds(5));

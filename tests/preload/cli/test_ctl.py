@@ -124,7 +124,7 @@ def ctl(folder, *words, **more):
                           **more)
 
 
-def wait_until(what, seconds=10):
+def wait_until(what, seconds=60):
     end = time.monotonic() + seconds
     while time.monotonic() < end:
         if what():
@@ -218,7 +218,21 @@ def answers(folder):
         done = ctl(folder, app.pid, "undrain", "node:0")
         expect(done.returncode == 2 and "node 0 is not being vacated" in done.stderr, done)
         expect(app.end() == 0, "end")
-        expect(not any(app.folder.iterdir()), "names stay behind after a normal end")
+    expect(ends_clean(folder, folder / "heaptier"), "names stay behind after a normal end")
+
+
+def ends_clean(runtime_dir, names):
+    """A normal end takes the names away. It does not wait long for the thread that does it, which may have no CPU: once of
+    three, then, and what is left is swept by whoever lists."""
+    for _ in range(3):
+        with application(runtime_dir) as app:
+            name = names / str(app.pid)
+            expect(wait_until(name.exists), f"no socket {name}")
+            expect(app.end() == 0, "end")
+            if not name.exists() and not pathlib.Path(f"{name}.bell").exists():
+                return True
+            expect(ctl(runtime_dir).returncode == 0 and not name.exists(), "what was left is swept")
+    return False
 
 
 def killed(folder):
@@ -302,9 +316,16 @@ def crowd(folder):
     with application(folder) as app:
         expect(wait_until(app.name().exists), "no socket")
         results = []
+        dropped = []
 
         def one():
-            results.append("resident_pages" in json.loads(app.ask(b"stats")))
+            # Who is let in and says nothing for a fifth of a second is dropped; a thread of ours may lie that long.
+            for _ in range(5):
+                with contextlib.suppress(OSError):
+                    if answer := app.ask(b"stats"):
+                        results.append("resident_pages" in json.loads(answer))
+                        return
+                dropped.append(1)
 
         threads = [threading.Thread(target=one) for _ in range(200)]
         for thread in threads:
@@ -312,6 +333,8 @@ def crowd(folder):
         for thread in threads:
             thread.join()
         expect(results == [True] * 200, f"{results.count(True)} of 200 were answered")
+        counted = json.loads(app.ask(b"stats"))["control_dropped"]
+        expect(len(dropped) <= counted, f"{len(dropped)} were not answered, {counted} of them dropped")
         expect(app.asked("look") == "good" and app.end() == 0, "the application")
 
 
@@ -361,7 +384,7 @@ def folders(folder):
             expect(ctl(runtime_dir, app.pid, "tiers").returncode == 0, runtime_dir)
             expect(not any((aside / "elsewhere").iterdir()), "through a link")
             expect(app.end() == 0, "end")
-            expect(not (other / str(app.pid)).exists(), "the name in /tmp")
+        expect(ends_clean(runtime_dir, other), "the name in /tmp")
 
 
 def main():
