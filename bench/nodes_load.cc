@@ -7,8 +7,10 @@
 // So it is asked of one access in some hundred right after the access: then its page is there.
 //
 //   bench_nodes_load --unit 2M|4K --pages huge|small [options]; prints one JSON object a line:
-//   {"half": ..} for each interval, and {"start": ..}, {"filled": ..}, {"half_begins": ..}, {"end":
-//   ..} with the kernel's counters. Exit status 1: a word was not what had been written.
+//   {"half": ..} for each interval (hints: until then), and {"start": ..}, {"filled": ..},
+//   {"half_begins": ..}, {"end": ..} with the kernel's counters. Exit status 1: a word was not what
+//   had been written.
+#include <dlfcn.h>
 #include <sys/prctl.h>
 #include <sys/syscall.h>
 #include <unistd.h>
@@ -16,6 +18,7 @@
 #include <algorithm>
 #include <array>
 #include <cstring>
+#include <string>
 #include <string_view>
 
 #include "bench/harness/clock.h"
@@ -112,6 +115,31 @@ void print_machine() {
   std::fputs("}", stdout);
 }
 
+// The number after the key in a text.
+std::uint64_t number_after(std::string_view text, std::string_view key) {
+  const std::size_t at = text.find(key);
+  if (at == std::string_view::npos) return 0;
+  return std::strtoull(std::string(text.substr(at + key.size(), 24)).c_str(), nullptr, 10);
+}
+
+// Hint faults until now: this process' under heaptier, the machine's of the kernel's doing.
+std::uint64_t hint_faults() {
+  using StatsJson = std::size_t(char*, std::size_t);
+  static auto* const stats =
+      reinterpret_cast<StatsJson*>(dlsym(RTLD_DEFAULT, "heaptier_stats_json"));
+  static char text[65536];
+  std::size_t n = 0;
+  if (stats != nullptr) {
+    n = std::min(stats(text, sizeof text), sizeof text - 1);
+    return number_after({text, n}, "\"faults_hint\":");
+  }
+  if (std::FILE* file = std::fopen("/proc/vmstat", "r"); file != nullptr) {
+    n = std::fread(text, 1, sizeof text, file);
+    std::fclose(file);
+  }
+  return number_after({text, n}, "numa_hint_faults ");
+}
+
 class NodesLoad {
  public:
   explicit NodesLoad(const Options& options)
@@ -152,8 +180,8 @@ class NodesLoad {
       if (now < interval_ends && !done) continue;
       std::printf(
           "{\"half\": %d, \"accesses\": %lu, \"seconds\": %.2f, \"fast\": %u, \"slow\": %u, "
-          "\"absent\": %u}\n",
-          half, accesses_, seconds, fast_, slow_, absent_);
+          "\"absent\": %u, \"hints\": %lu}\n",
+          half, accesses_, seconds, fast_, slow_, absent_, hint_faults());
       std::fflush(stdout);
       fast_ = slow_ = absent_ = 0;
       interval_ends = now + options_.interval * 1'000'000;
