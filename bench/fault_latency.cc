@@ -27,6 +27,7 @@
 #include <thread>
 #include <vector>
 
+#include "bench/harness/cpus.h"
 #include "uffd/fault_loop.h"
 #include "uffd/inline_faults.h"
 #include "uffd/thread_cpu.h"
@@ -317,11 +318,10 @@ void print_machine() {
       break;
     }
   }
-  double load[1] = {0};
-  getloadavg(load, 1);
-  std::printf("machine: %s, %u CPUs, Linux %s, load %.2f at start%s\n", model.c_str(),
-              std::thread::hardware_concurrency(), u.release, load[0],
-              load[0] > 0.5 ? " (CONTENDED: other work is running)" : "");
+  const double busy = bench::busy_share();
+  std::printf("machine: %s, %u CPUs, Linux %s, %.0f %% of the CPUs busy before%s\n", model.c_str(),
+              std::thread::hardware_concurrency(), u.release, 100 * busy,
+              busy > 0.25 ? " (CONTENDED: other work is running)" : "");
 }
 
 int run_all(const Options& options) {

@@ -10,7 +10,6 @@
 //   {"half": ..} for each interval (hints: until then), and {"start": ..}, {"filled": ..},
 //   {"half_begins": ..}, {"end": ..} with the kernel's counters. Exit status 1: a word was not what
 //   had been written.
-#include <dlfcn.h>
 #include <sys/prctl.h>
 #include <sys/syscall.h>
 #include <unistd.h>
@@ -22,6 +21,7 @@
 #include <string_view>
 
 #include "bench/harness/clock.h"
+#include "bench/harness/optional_heaptier.h"
 #include "bench/nodes_heap.h"
 
 namespace heaptier::bench {
@@ -124,15 +124,9 @@ std::uint64_t number_after(std::string_view text, std::string_view key) {
 
 // Hint faults until now: this process' under heaptier, the machine's of the kernel's doing.
 std::uint64_t hint_faults() {
-  using StatsJson = std::size_t(char*, std::size_t);
-  static auto* const stats =
-      reinterpret_cast<StatsJson*>(dlsym(RTLD_DEFAULT, "heaptier_stats_json"));
+  if (under_heaptier()) return number_after(stats_line(), "\"faults_hint\":");
   static char text[65536];
   std::size_t n = 0;
-  if (stats != nullptr) {
-    n = std::min(stats(text, sizeof text), sizeof text - 1);
-    return number_after({text, n}, "\"faults_hint\":");
-  }
   if (std::FILE* file = std::fopen("/proc/vmstat", "r"); file != nullptr) {
     n = std::fread(text, 1, sizeof text, file);
     std::fclose(file);
