@@ -398,7 +398,8 @@ Errno Background::start_faults(bool in_child) {
 
 MemorySituation Background::machine_now() {
   const Nanos now = core_.ops.now();
-  if (now >= next_machine_look_) {
+  const std::size_t carved = core_.space.usage().carved_bytes;
+  if (machine_look_.due(now, carved)) {
     machine_.physical_bytes = os::physical_bytes();
     const bool nodes = core_.nodes != nullptr;
     if (options_.fast.kind == FastBudget::Kind::kAuto || nodes) {
@@ -408,8 +409,7 @@ MemorySituation Background::machine_now() {
       machine_.cgroup_limit = group.limit;
       machine_.cgroup_anonymous = group.anonymous;
     }
-    // A cgroup's limit kills; the machine's shortage is slower.
-    next_machine_look_ = now + (machine_.cgroup_limit != 0 ? millis(50) : seconds(1));
+    machine_look_.done(now, carved, machine_.cgroup_limit != 0);
   }
   return machine_;
 }

@@ -20,6 +20,7 @@
 #include "runtime/interleave.h"
 #include "runtime/kernel_balancing.h"
 #include "runtime/limit_watch.h"
+#include "runtime/machine_look.h"
 #include "runtime/migration.h"
 #include "runtime/node_loop.h"
 #include "runtime/os/kernel_events.h"
@@ -274,7 +275,7 @@ class Background final : public LoopHost, private SlotMover {
   Nanos last_way_given_{};
   Nanos next_compaction_{};
   Nanos next_pin_look_{};
-  Nanos next_machine_look_{};
+  MachineLook machine_look_;
   MemorySituation machine_{};
   std::uint64_t faults_seen_ = 0;
   Nanos faults_seen_at_{};

@@ -112,6 +112,7 @@ void Background::sleep_in_child(bool stacks_reclaimed) {
   perf_.forget();
   core_.port = nullptr;
   cpu_time_.store(0, std::memory_order_relaxed);
+  machine_look_ = {};
   // The parent's descriptors are in a table of its threads' own and not here, but where application
   // threads use them.
   if (some_inline()) close_ports();

@@ -183,6 +183,20 @@ HEAPTIER_ROLE(in_cgroup) {
   return 61;
 }
 
+// "limited_later PATH MIB": has looked around without a limit, joins the group, and grows at once.
+HEAPTIER_ROLE(limited_later) {
+  if (wake() != 0) return 62;
+  const Area before(kPageblock, 53);
+  sleep(1);
+  {
+    std::ofstream file(std::string(argv[1]) + "/cgroup.procs");
+    file << getpid() << std::flush;
+    if (!file.good()) return 60;
+  }
+  const int failed = work(static_cast<std::size_t>(std::atol(argv[2])));
+  return failed != 0 ? failed : before.holds() ? 0 : 63;
+}
+
 // Locks all that it has, with memory away; then lets go.
 HEAPTIER_ROLE(lock_everything) {
   if (wake() != 0) return 70;
@@ -219,11 +233,13 @@ bool swap_is_on() {
 
 // The kernel kills at the limit and waits for nobody: growth waits a moment for a background thread
 // that gets no CPU, and not longer.
-bool lives_in(const OwnCgroup& group, const Changes& changes) {
+testing::AssertionResult lives(const char* role, const std::vector<std::string>& args,
+                               const Changes& changes = {}) {
   Ended ended;
   for (int tries = 0; tries < 3; ++tries) {
-    ended = run_role("in_cgroup", {group.path(), "work", "150", "tiered"}, changes);
+    ended = run_role(role, args, changes, 90);
     if (!killed(ended, SIGKILL)) break;
+    std::printf("  killed at the limit\n");
   }
   return exited(ended, 0);
 }
@@ -235,8 +251,9 @@ TEST(Limits, MemoryCgroup) {
   // More than fits: alone the process would be killed; with its cold memory compressed (3:1) it
   // lives.
   if (tiered()) {
-    EXPECT_TRUE(lives_in(group, {}));
-    EXPECT_TRUE(lives_in(group, {"HEAPTIER_FAST=auto"}));
+    EXPECT_TRUE(lives("in_cgroup", {group.path(), "work", "150", "tiered"}));
+    EXPECT_TRUE(lives("in_cgroup", {group.path(), "work", "150"}, {"HEAPTIER_FAST=auto"}));
+    EXPECT_TRUE(lives("limited_later", {group.path(), "150"}, {"HEAPTIER_FAST=auto"}));
   } else if (!swap_is_on()) {
     EXPECT_TRUE(killed(run_role("in_cgroup", {group.path(), "work", "150"}), SIGKILL));
   }

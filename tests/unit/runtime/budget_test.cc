@@ -3,6 +3,7 @@
 #include <gtest/gtest.h>
 
 #include "runtime/limit_watch.h"
+#include "runtime/machine_look.h"
 
 namespace heaptier {
 namespace {
@@ -116,6 +117,20 @@ TEST(LimitWatch, PressesFromAnEighthBelowTheMarkAndForAWhileAfter) {
   EXPECT_TRUE(watch.presses(now, 9000, 8000));
   EXPECT_FALSE(watch.presses(now, 9000, UINT64_MAX)) << "the limit has gone";
   EXPECT_FALSE(watch.presses(now, 100, 8000));
+}
+
+TEST(MachineLook, IsDueByTimeAndByGrowth) {
+  constexpr std::size_t kCarved = std::size_t{100} << 20;
+  MachineLook look;
+  EXPECT_TRUE(look.due(seconds(50), 0)) << "nothing is known yet";
+  look.done(seconds(50), kCarved, false);
+  EXPECT_FALSE(look.due(seconds(50), kCarved));
+  EXPECT_FALSE(look.due(seconds(50) + millis(999), kCarved + MachineLook::kGrowth - 1));
+  EXPECT_TRUE(look.due(seconds(51), kCarved));
+  EXPECT_TRUE(look.due(seconds(50), kCarved + MachineLook::kGrowth));
+  look.done(seconds(51), kCarved, true);
+  EXPECT_FALSE(look.due(seconds(51) + millis(49), kCarved / 2)) << "it has shrunk";
+  EXPECT_TRUE(look.due(seconds(51) + millis(50), kCarved / 2)) << "a limit is looked at often";
 }
 
 TEST(LimitWatch, PagesArePlacedInTurnsWhileNothingIsInExcess) {
