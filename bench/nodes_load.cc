@@ -122,16 +122,16 @@ std::uint64_t number_after(std::string_view text, std::string_view key) {
   return std::strtoull(std::string(text.substr(at + key.size(), 24)).c_str(), nullptr, 10);
 }
 
-// Hint faults until now: this process' under heaptier, the machine's of the kernel's doing.
+// Hint faults until now: the machine's of the kernel's doing, and heaptier's of this process.
 std::uint64_t hint_faults() {
-  if (under_heaptier()) return number_after(stats_line(), "\"faults_hint\":");
+  const std::uint64_t ours = number_after(stats_line(), "\"faults_hint\":");
   static char text[65536];
   std::size_t n = 0;
   if (std::FILE* file = std::fopen("/proc/vmstat", "r"); file != nullptr) {
     n = std::fread(text, 1, sizeof text, file);
     std::fclose(file);
   }
-  return number_after({text, n}, "numa_hint_faults ");
+  return ours + number_after({text, n}, "numa_hint_faults ");
 }
 
 class NodesLoad {
@@ -160,7 +160,7 @@ class NodesLoad {
   void run_half(int half) {
     heap_.choose_hot(options_.hot_mib, options_.unit, random_);
     begin("half_begins");
-    std::printf(", \"hot_pages\": %u", heap_.hot_pages());
+    std::printf(", \"hot_pages\": %u, \"hints\": %lu", heap_.hot_pages(), hint_faults());
     end();
     const std::uint64_t began = wall_nanos();
     std::uint64_t interval_ends = began + options_.interval * 1'000'000;

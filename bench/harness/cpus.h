@@ -4,6 +4,7 @@
 
 #include <unistd.h>
 
+#include <algorithm>
 #include <cstdint>
 #include <fstream>
 #include <string>
@@ -35,8 +36,9 @@ inline double busy_share() {
   sleep(1);
   const CpuTime after = cpu_time();
   if (after.all <= before.all) return 0;
-  return 1 - static_cast<double>(after.idle - before.idle) /
-                 static_cast<double>(after.all - before.all);
+  const double all = static_cast<double>(after.all) - static_cast<double>(before.all);
+  const double idle = static_cast<double>(after.idle) - static_cast<double>(before.idle);
+  return std::clamp(1 - idle / all, 0.0, 1.0);  // waiting for a disk may be taken back
 }
 
 }  // namespace heaptier::bench

@@ -162,10 +162,10 @@ INSTANTIATE_TEST_SUITE_P(By, Exits,
 
 TEST(Exits, BySignals) {
   for (int i = 0; i < kTimes; ++i) {
-    EXPECT_TRUE(killed(run_role("storm_and", {"abort"}, {}, 60), SIGABRT));
-    EXPECT_TRUE(killed(run_role("storm_and", {"kill"}, {}, 60), SIGKILL));
-    EXPECT_TRUE(killed(run_role("storm_and", {"term"}, {}, 60), SIGTERM));
-    EXPECT_TRUE(killed(run_role("storm_and", {"segv"}, {}, 60), SIGSEGV));
+    ASSERT_TRUE(killed(run_role("storm_and", {"abort"}, {}, 60), SIGABRT));
+    ASSERT_TRUE(killed(run_role("storm_and", {"kill"}, {}, 60), SIGKILL));
+    ASSERT_TRUE(killed(run_role("storm_and", {"term"}, {}, 60), SIGTERM));
+    ASSERT_TRUE(killed(run_role("storm_and", {"segv"}, {}, 60), SIGSEGV));
   }
 }
 

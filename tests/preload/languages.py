@@ -27,7 +27,7 @@ def _goes_by_the_clock(one):
 
 def _suite(name, limit, classes=()):
     """Python's own tests of one module, or of some of its classes. What fails under the library must fail plain, too, to be
-    forgiven; what goes by the clock is tried once more before, alone."""
+    forgiven; what goes by the clock is tried again before, alone."""
     def scenario(bench):
         # PYTHONMALLOC: small objects come from malloc too, not from arenas that python maps by itself.
         env = {"PYTHONMALLOC": "malloc", "PYTHONDONTWRITEBYTECODE": "1"}
@@ -43,10 +43,10 @@ def _suite(name, limit, classes=()):
             bad = _failures(done)
             if done.status == 0 or not bad or not all(map(_goes_by_the_clock, bad)):
                 break
-            print(f"came too late, tried once more: {sorted(bad)}")
+            print(f"came too late, tried again: {sorted(bad)}")
             done = run(True, sorted(bad))
             if _ran(done) < len(bad):
-                raise Wrong(f"not run once more: {sorted(bad)}\n{done.describe()}")
+                raise Wrong(f"not run again: {sorted(bad)}\n{done.describe()}")
         if done.status == 0:
             return
         bad = _failures(done)

@@ -136,7 +136,7 @@ def redis(bench):
                             "-q"], False, stdout=-3, stderr=-3)
         client.wait_for("rdb_bgsave_in_progress", 0)
         client.wait_for("rdb_last_bgsave_status", "ok", 1)
-        if bench.ended(load, 240) != 0:
+        if bench.ended(load, 240, "by itself") != 0:
             raise Wrong("redis-benchmark failed")
         client.ask("BGREWRITEAOF")
         client.pipeline([("SET", f"key:{rng.randint(0, _KEYS)}", _value(rng)) for _ in range(3000)])

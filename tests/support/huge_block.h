@@ -1,5 +1,7 @@
-// Which pageblocks are mapped as huge pages. Linux 6.7 and later tell it of a single one.
+// Which pageblocks are mapped as huge pages. Before Linux 6.7 only root is told.
 #pragma once
+
+#include <gtest/gtest.h>
 
 #include <cstddef>
 #include <cstdint>
@@ -9,7 +11,6 @@
 
 namespace heaptier::test {
 
-// False also where the kernel does not tell it.
 inline bool is_huge(const unsigned char* block) {
   static KernelMemory& kernel = []() -> KernelMemory& {
     kernel_memory_ops().open_files();
@@ -19,7 +20,7 @@ inline bool is_huge(const unsigned char* block) {
   std::size_t count = 0;
   std::uintptr_t next = 0;
   const auto at = reinterpret_cast<std::uintptr_t>(block);
-  if (kernel.scan(at, kPageblockSize, &run, 1, &count, &next).failed()) return false;
+  EXPECT_TRUE(kernel.scan(at, kPageblockSize, &run, 1, &count, &next).ok());
   return count == 1 && run.huge && run.bytes == kPageblockSize;
 }
 

@@ -205,7 +205,7 @@ bool Beside::tell(const std::string& line) {
 
 std::string Beside::hear() {
   std::string line;
-  const auto limit = after(20);
+  const auto limit = after(60);
   for (;;) {
     pollfd waiting{from_, POLLIN, 0};
     if (poll(&waiting, 1, ms_until(limit)) <= 0) return {};

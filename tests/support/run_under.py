@@ -119,7 +119,7 @@ class Bench:
         process.send_signal(with_signal)
         return self.ended(process, limit, f"on signal {with_signal}")
 
-    def ended(self, process, limit, how=""):
+    def ended(self, process, limit, how):
         """Waits for the end of a started process, and insists at the limit. Returns its status."""
         try:
             return process.wait(limit)

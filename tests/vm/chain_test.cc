@@ -60,6 +60,7 @@ long long unwanted_splits() {
 TEST_P(Chain, ColdGoesDownAndTouchedComesUp) {
   const bool huge = GetParam();
   const long long splits = unwanted_splits();
+  const long long wanted = counter("nodes_huge_split");
   Area area(heap_, 11);
   const std::size_t first = 0;
   // Then it is the part of which least is there.
@@ -81,7 +82,8 @@ TEST_P(Chain, ColdGoesDownAndTouchedComesUp) {
                                 share_on(0, area.at(first), hot_) > 0.9 && least_of_others() < 0.5;
                        }))
       << "on the slow node: " << share_on(kSlow, area.at(0), heap_)
-      << ", of the hot part on node 0: " << share_on(0, area.at(first), hot_) << "; demoted "
+      << ", of the hot part on node 0: " << share_on(0, area.at(first), hot_)
+      << ", least of the others there: " << least_of_others() << "; demoted "
       << counter("nodes_demoted");
   EXPECT_TRUE(area.holds());
   ASSERT_TRUE(
@@ -97,6 +99,8 @@ TEST_P(Chain, ColdGoesDownAndTouchedComesUp) {
     EXPECT_GT(counter("nodes_huge_moved"), 0);
     // The heap gives parts of huge pages back by itself, before the area comes to be.
     EXPECT_LE(unwanted_splits(), splits + 2) << "huge pages were split";
+    // All of each is used alike. That few of it is hot is believed of one in fifty by chance.
+    EXPECT_LE(counter("nodes_huge_split"), wanted + 4);
   }
   EXPECT_TRUE(area.holds());
   note_away(static_cast<long>(counter("nodes_demoted")));

@@ -167,8 +167,7 @@ class Hand : public testing::TestWithParam<bool> {
 TEST_P(Hand, MovesBothWays) {
   Fresh area(size_, 21);
   const Whole whole(area);
-  const auto at = reinterpret_cast<std::uintptr_t>(area.data());
-  ASSERT_GE(huge_bytes(at, size_), huge() ? size_ : 0);
+  ASSERT_GE(whole.blocks(), huge() ? area.size() / kPageblock : 0);
   const auto list = pages_in(area, step());
   for (int round = 0; round < 3; ++round) {
     for (const int tier : {kSlow, kFast}) {
@@ -292,6 +291,7 @@ TEST_P(Hand, EachHasAStatusOfItsOwn) {
 TEST_P(Hand, LazilyAtTheFirstTouch) {
   Fresh area(size_, 28);
   const Whole whole(area);
+  ASSERT_GE(whole.blocks(), huge() ? area.size() / kPageblock : 0);
   const std::uint64_t swapped = vmstat("pswpout");
   for (const int tier : {kSlow, kFast, kSlow}) {
     const std::size_t pages = size_ / kPage;
@@ -342,6 +342,7 @@ TEST_P(Hand, AWishEndsWithThePageAndLivesInAChild) {
 TEST_P(Hand, AFullTargetRefusesAndTakesNothingApart) {
   Fresh area(4 * kPageblock, 30);
   const Whole whole(area);
+  ASSERT_GE(whole.blocks(), huge() ? area.size() / kPageblock : 0);
   const auto list = pages_in(area, step());
   {
     Hogs hogs = fill_slow_node();

@@ -21,11 +21,12 @@ int policy_at(const void* at) {
   return mode & ~kFlags;
 }
 
-// Whether new memory of this thread comes from node 1, since it wants that.
-bool gets_its_place(const Area& heap) {
+// Whether new memory of this thread comes from node 1, since it wants that; and at once, which it
+// does unless the background thread gets no CPU.
+bool gets_its_place(const Area& heap, bool* at_once) {
   const unsigned long slow = 1UL << 1;
   if (syscall(SYS_set_mempolicy, MPOL_BIND, &slow, 65) != 0) return false;
-  // Of the mapping; so the thread's holds. At once, unless the background thread gets no CPU.
+  *at_once = policy_at(heap.at(0)) == MPOL_DEFAULT;  // of the mapping; so the thread's holds
   for (int ms = 0; policy_at(heap.at(0)) != MPOL_DEFAULT; ++ms) {
     if (ms == 60000) return false;
     usleep(1000);
@@ -45,13 +46,22 @@ TEST(KernelBalancing, IsKeptOffTheHeapUntilAThreadPlacesItsMemory) {
   EXPECT_EQ(policy_at(heap.at(0)), kLocal);
   ASSERT_EQ(syscall(SYS_set_mempolicy, MPOL_DEFAULT, nullptr, 0), 0);
   // A child's threads are its own.
-  const pid_t child = fork();
-  if (child == 0) _exit(wake() == 0 && gets_its_place(heap) ? 0 : 1);
-  int status = -1;
-  ASSERT_EQ(waitpid(child, &status, 0), child);
-  EXPECT_EQ(status, 0);
+  bool at_once = false;
+  for (int tries = 0; tries < 3 && !at_once; ++tries) {
+    const pid_t child = fork();
+    if (child == 0) {
+      const bool gets = wake() == 0 && gets_its_place(heap, &at_once);
+      _exit(!gets ? 1 : at_once ? 0 : 2);
+    }
+    int status = -1;
+    ASSERT_EQ(waitpid(child, &status, 0), child);
+    ASSERT_TRUE(WIFEXITED(status));
+    EXPECT_NE(WEXITSTATUS(status), 1);
+    at_once = WEXITSTATUS(status) == 0;
+  }
+  EXPECT_TRUE(at_once) << "late in each of three children";
   EXPECT_EQ(policy_at(heap.at(0)), kLocal);
-  EXPECT_TRUE(gets_its_place(heap));
+  EXPECT_TRUE(gets_its_place(heap, &at_once));
   const Area later(64 * kMiB, 9);
   EXPECT_EQ(policy_at(later.at(later.size() - 1)), MPOL_DEFAULT) << "and it stays so";
   EXPECT_TRUE(heap.holds());

@@ -369,6 +369,8 @@ TEST_F(Nodes, PoliciesPlaceNewMemory) {
 // kernel's own NUMA balancing among them.
 TEST_F(Nodes, NoByteIsLostWhileEverythingMoves) {
   write_file("/proc/sys/kernel/numa_balancing", "1");
+  write_file("/sys/kernel/mm/transparent_hugepage/khugepaged/scan_sleep_millisecs", "1000");
+  write_file("/proc/sys/vm/compaction_proactiveness", "20");
   const NodeMemory huge(6, Backing::kHugePages);
   const NodeMemory small(2, Backing::kSmallPages);
   huge.fill();

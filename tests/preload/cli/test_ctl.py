@@ -219,6 +219,7 @@ def answers(folder):
         expect(done.returncode == 2 and "node 0 is not being vacated" in done.stderr, done)
         expect(app.end() == 0, "end")
     expect(ends_clean(folder, folder / "heaptier"), "names stay behind after a normal end")
+    expect(ctl(folder).returncode == 0 and not any((folder / "heaptier").iterdir()), "other names stay behind")
 
 
 def ends_clean(runtime_dir, names):
@@ -231,7 +232,8 @@ def ends_clean(runtime_dir, names):
             expect(app.end() == 0, "end")
             if not name.exists() and not pathlib.Path(f"{name}.bell").exists():
                 return True
-            expect(ctl(runtime_dir).returncode == 0 and not name.exists(), "what was left is swept")
+            expect(ctl(runtime_dir).returncode == 0, "what was left is swept")
+            expect(not name.exists() and not pathlib.Path(f"{name}.bell").exists(), "and stays away")
     return False
 
 
@@ -334,7 +336,7 @@ def crowd(folder):
             thread.join()
         expect(results == [True] * 200, f"{results.count(True)} of 200 were answered")
         counted = json.loads(app.ask(b"stats"))["control_dropped"]
-        expect(len(dropped) <= counted, f"{len(dropped)} were not answered, {counted} of them dropped")
+        expect(len(dropped) <= min(counted, 50), f"{len(dropped)} were not answered, {counted} of them dropped")
         expect(app.asked("look") == "good" and app.end() == 0, "the application")
 
 
