@@ -8,7 +8,7 @@
 #include <random>
 #include <vector>
 
-#include "policies/placement.h"
+#include "tests/unit/policies/told_blocks.h"
 
 namespace heaptier {
 namespace {
@@ -185,28 +185,10 @@ TEST(CountedHeat, IsBoundedHoweverLongItGoesOn) {
 }
 
 // Two tiers of blocks as a sampler counts their uses.
-class Counted : public testing::TestWithParam<bool> {
+class Counted : public ToldBlocks {
  protected:
-  static constexpr std::uint64_t kTier = 64 * kPagesPerBlock;
-
-  void SetUp() override {
-    view_.told = true;
-    view_.tier_count = 2;
-    view_.tiers[0] = {kTier, 0, 0};
-    view_.tiers[1] = {kTier, kTier, 0};
-  }
   void add(unsigned tier, std::size_t blocks) {
-    for (std::size_t i = 0; i < blocks; ++i) {
-      PlacedBlock b;
-      b.index = {static_cast<std::uint32_t>(blocks_.size())};
-      b.movable = true;
-      b.huge = GetParam();
-      b.tier = static_cast<std::uint8_t>(tier);
-      b.resident = static_cast<std::uint16_t>(kPages);
-      b.slow = tier == 0 ? 0 : static_cast<std::uint16_t>(kPages);
-      blocks_.push_back(b);
-    }
-    view_.blocks = blocks_;
+    for (std::size_t i = 0; i < blocks; ++i) add_block(tier);
   }
   // Goes on for so long, doing what is planned.
   void run(Program& p, int rounds, std::uint32_t seen) {
@@ -246,11 +228,6 @@ class Counted : public testing::TestWithParam<bool> {
     return n;
   }
 
-  std::vector<PlacedBlock> blocks_;
-  PlacementView view_;
-  PlacementPolicy policy_;
-  Nanos now_ = seconds(1000);
-  PlaceStep steps_[256];
   int promoted_ = 0;
   int demoted_ = 0;
 };

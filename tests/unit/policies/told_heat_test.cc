@@ -9,12 +9,11 @@
 #include <random>
 #include <vector>
 
-#include "policies/placement.h"
+#include "tests/unit/policies/told_blocks.h"
 
 namespace heaptier {
 namespace {
 
-constexpr auto kBlockPages = static_cast<std::uint16_t>(kPagesPerBlock);
 constexpr Nanos kEach = millis(5);
 
 // What looks at something that is used at random every `mean` would tell, a report of 20 at a time.
@@ -77,28 +76,12 @@ TEST(ToldHeat, MoreUsesThanLooksAreNone) {
 }
 
 // Two tiers of 16 blocks and as many as are wanted, as a sampler tells them.
-class Told : public testing::TestWithParam<bool> {
+class Told : public ToldBlocks {
  protected:
-  static constexpr std::uint64_t kTier = 64 * kPagesPerBlock;
-
-  void SetUp() override {
-    view_.told = true;
-    view_.tier_count = 2;
-    view_.tiers[0] = {kTier, kTier, 0};
-    view_.tiers[1] = {kTier, kTier, 0};
-  }
   PlacedBlock& add(unsigned tier, Nanos mean) {
-    PlacedBlock b;
-    b.index = {static_cast<std::uint32_t>(blocks_.size())};
-    b.movable = true;
-    b.huge = GetParam();
-    b.tier = static_cast<std::uint8_t>(tier);
-    b.resident = kBlockPages;
-    b.slow = tier == 0 ? 0 : kBlockPages;
+    PlacedBlock& b = add_block(tier);
     b.heat = looked_at(mean, 200);
-    blocks_.push_back(b);
-    view_.blocks = blocks_;
-    return blocks_.back();
+    return b;
   }
   // Rounds until plans are made from prices that are known.
   PlacementPlan decide(int rounds = 3) {
@@ -122,12 +105,6 @@ class Told : public testing::TestWithParam<bool> {
     }
     return n;
   }
-
-  std::vector<PlacedBlock> blocks_;
-  PlacementView view_;
-  PlacementPolicy policy_;
-  Nanos now_ = seconds(1000);
-  PlaceStep steps_[256];
 };
 
 TEST_P(Told, WhatIsHotComesUpAndWhatIsColdGoesDown) {
