@@ -170,11 +170,7 @@ TEST(Limits, Threads) {
 
 // "in_cgroup PATH role args...": joins the group and becomes the role.
 HEAPTIER_ROLE(in_cgroup) {
-  {
-    std::ofstream file(std::string(argv[1]) + "/cgroup.procs");
-    file << getpid() << std::flush;
-    if (!file.good()) return 60;
-  }
+  if (!join_cgroup(argv[1])) return 60;
   const std::string role = std::string("--role=") + argv[2];
   std::vector<char*> next{const_cast<char*>("in_cgroup"), const_cast<char*>(role.c_str())};
   for (int i = 3; i < argc; ++i) next.push_back(argv[i]);
@@ -188,11 +184,7 @@ HEAPTIER_ROLE(limited_later) {
   if (wake() != 0) return 62;
   const Area before(kPageblock, 53);
   sleep(1);
-  {
-    std::ofstream file(std::string(argv[1]) + "/cgroup.procs");
-    file << getpid() << std::flush;
-    if (!file.good()) return 60;
-  }
+  if (!join_cgroup(argv[1])) return 60;
   const int failed = work(static_cast<std::size_t>(std::atol(argv[2])));
   return failed != 0 ? failed : before.holds() ? 0 : 63;
 }

@@ -44,4 +44,10 @@ OwnCgroup::~OwnCgroup() {
   for (int i = 0; i < 100 && !path_.empty() && rmdir(path_.c_str()) != 0; ++i) usleep(20000);
 }
 
+bool join_cgroup(const std::string& path) {
+  std::ofstream file(path + "/cgroup.procs");
+  file << getpid() << std::flush;
+  return file.good();
+}
+
 }  // namespace heaptier::test

@@ -8,7 +8,7 @@ namespace heaptier::test {
 
 // Made with a limit, below the root of the memory controller; removed at the end. Needs root:
 // without it, or without a controller, path() is empty and why_not() says why. Whoever is to live
-// in it writes its id to path()/cgroup.procs.
+// in it joins it by its path.
 class OwnCgroup {
  public:
   explicit OwnCgroup(std::size_t limit_bytes);
@@ -22,5 +22,8 @@ class OwnCgroup {
   std::string path_;
   std::string why_not_;
 };
+
+// The calling process goes there. False: it may not.
+bool join_cgroup(const std::string& path);
 
 }  // namespace heaptier::test

@@ -105,7 +105,8 @@ enum Failure : int {
   kAsleep,
   kNotPlacedMeanwhile,
   kNotPlaced,
-  kStuck
+  kStuck,
+  kNotLimited
 };
 
 // In a process of its own: the kernel's killer may come.
@@ -148,7 +149,7 @@ TEST_P(Limit, WhatDoesNotFitGoesToTheStore) {
   const pid_t child = fork();
   if (child == 0) {
     prctl(PR_SET_THP_DISABLE, GetParam() ? 0 : 1, 0, 0, 0);
-    std::ofstream(group.path() + "/cgroup.procs") << getpid();
+    if (!join_cgroup(group.path())) _exit(kNotLimited);
     _exit(wake() != 0 ? kAsleep : live_below(group.path()));
   }
   int status = -1;

@@ -228,12 +228,13 @@ def ends_clean(runtime_dir, names):
     for _ in range(3):
         with application(runtime_dir) as app:
             name = names / str(app.pid)
+            bell = pathlib.Path(f"{name}.bell")
             expect(wait_until(name.exists), f"no socket {name}")
             expect(app.end() == 0, "end")
-            if not name.exists() and not pathlib.Path(f"{name}.bell").exists():
+            if not name.exists() and not bell.exists():
                 return True
             expect(ctl(runtime_dir).returncode == 0, "what was left is swept")
-            expect(not name.exists() and not pathlib.Path(f"{name}.bell").exists(), "and stays away")
+            expect(not name.exists() and not bell.exists(), "and stays away")
     return False
 
 
